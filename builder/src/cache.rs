@@ -1,0 +1,1 @@
+//! Downloads and bootstrapped bases, kept by digest.

@@ -1,0 +1,1 @@
+//! What would not boot or not cluster, one rule a finding.

@@ -1,0 +1,72 @@
+//! The commands, one file each. `main` is one `match` over [`Command`].
+
+pub mod build;
+pub mod check;
+pub mod inspect;
+pub mod plan;
+pub mod schema;
+pub mod test;
+pub mod up;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::{Mode, Reporter};
+
+/// Builds, inspects, checks and boots SD card images for a Hypriot Cluster Lab.
+#[derive(Debug, Parser)]
+#[command(name = "hcl-image", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Say nothing but errors and what was asked for
+    #[arg(long, short, global = true, conflicts_with = "json")]
+    pub quiet: bool,
+    /// One JSON object a line on standard output instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One variant a command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a flashable image from a manifest
+    Build(build::Args),
+    /// Print what a build would do, without doing it
+    Plan(plan::Args),
+    /// Show what is in an image: partitions, system, packages, engine, files
+    Inspect(inspect::Args),
+    /// Find what would keep an image from booting or clustering
+    Check(check::Args),
+    /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
+    Up(up::Args),
+    /// Boot nodes of an image in QEMU unattended, assert, and write a report
+    Test(test::Args),
+    /// Print the JSON Schema of manifests
+    Schema(schema::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Whatever failed, with context; see [`crate::error`] for the exit code that follows.
+    pub fn run(self) -> anyhow::Result<()> {
+        let mode = match (self.quiet, self.json) {
+            (_, true) => Mode::Json,
+            (true, _) => Mode::Quiet,
+            _ => Mode::Text,
+        };
+        let reporter = Reporter::new(mode);
+        match self.command {
+            Command::Build(args) => build::run(args, &reporter),
+            Command::Plan(args) => plan::run(args, &reporter),
+            Command::Inspect(args) => inspect::run(args, &reporter),
+            Command::Check(args) => check::run(args, &reporter),
+            Command::Up(args) => up::run(args, &reporter),
+            Command::Test(args) => test::run(args, &reporter),
+            Command::Schema(args) => schema::run(args, &reporter),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Image files: partition tables, file systems in place, output.

@@ -1,0 +1,1 @@
+//! Images booted in QEMU, with this program as the switch between the nodes.

@@ -1,0 +1,1 @@
+//! Exactly what a build is made of.

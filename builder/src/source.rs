@@ -1,0 +1,1 @@
+//! Everything that comes from outside: the only part that touches the network.

@@ -1,0 +1,2 @@
+//! The program on each card.
+fn main() {}
