@@ -1,1 +1,4 @@
 //! Everything that comes from outside: the only part that touches the network.
+
+pub mod apt;
+pub mod tool;
