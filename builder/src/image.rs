@@ -1,1 +1,4 @@
 //! Image files: partition tables, file systems in place, output.
+
+pub mod overlay;
+pub mod sparse;
