@@ -1,4 +1,6 @@
 //! Image files: partition tables, file systems in place, output.
 
+pub mod disk;
 pub mod overlay;
 pub mod sparse;
+pub mod table;
