@@ -1,1 +1,83 @@
 //! What the user asked for.
+//!
+//! A [`Manifest`] that exists is right: names, digests, sizes and paths have types that cannot hold
+//! anything else, and what only several keys together can get wrong was checked while it was read.
+//! It comes from TOML files in layers and `--set` options.
+
+mod base;
+mod board;
+mod output;
+mod payload;
+mod place;
+mod text;
+mod user;
+
+use serde::Serialize;
+
+pub use self::{
+    base::{Arch, Base, Bootstrap, Download, PackageName},
+    board::{Board, Ethernet},
+    output::{Compress, Engine, EngineKind, Output, Table},
+    payload::{Device, FileEntry, FileKind, ImagePath, Mode, XattrValue},
+    place::SourcePath,
+    text::{BadText, Component, ImageName, Suite, Url, UserName},
+    user::{PasswordHash, PublicKey, User},
+};
+pub use hcl_firstboot::config::{ClusterName, NodeConfig};
+
+/// An image as the user asked for it, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    /// Name of the image: the output is `hcl-NAME.img`.
+    pub name: ImageName,
+    /// The boards it must boot on, at least one.
+    pub boards: Vec<Board>,
+    /// Debian packages on top of the base's; empty unless the base is a bootstrap.
+    pub packages: Vec<PackageName>,
+    /// Folders laid into the image in this order; a later one wins.
+    pub overlays: Vec<SourcePath>,
+    /// Where the system comes from.
+    pub base: Base,
+    /// Who may log in.
+    pub user: User,
+    /// How a node behaves: what `/etc/hcl/node.toml` will say.
+    pub node: NodeConfig,
+    /// The container engine.
+    pub engine: Engine,
+    /// The image file.
+    pub output: Output,
+    /// Single files, links and devices, laid after the overlays.
+    pub files: Vec<FileEntry>,
+}
+
+impl Manifest {
+    /// Name of the cluster, under which the host keeps its keys.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.node.cluster
+    }
+
+    /// What is allowed but deserves a word before the build starts: one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.boards
+            .iter()
+            .filter_map(|board| match board.ethernet() {
+                Ethernet::Chip { .. } => None,
+                Ethernet::None => Some(format!(
+                    "{board} has no Ethernet: it needs a USB adapter to join a cluster; supported chips: {}",
+                    Board::USB_ETHERNET
+                )),
+                Ethernet::NoDriver(chip) => Some(format!(
+                    "{board}: Debian 13's kernel has no driver for its Ethernet ({chip}): it needs a USB adapter to join a cluster; \
+                     supported chips: {}",
+                    Board::USB_ETHERNET
+                )),
+            })
+            .collect()
+    }
+
+    /// The manifest as one TOML text, all layers merged, every key named, in a fixed order. Password hashes are hidden,
+    /// and paths stand as they were written.
+    pub fn render(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# not printable: {error}\n"))
+    }
+}
