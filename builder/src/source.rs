@@ -1,4 +1,5 @@
 //! Everything that comes from outside: the only part that touches the network.
 
 pub mod apt;
+pub mod bootstrap;
 pub mod tool;

@@ -1,0 +1,218 @@
+//! A Debian root file system made from locked packages: `mmdebstrap` in a user namespace, offline.
+//!
+//! The packages come from the cache, already verified; mmdebstrap sees them as an archive of its
+//! own. Package scripts run emulated, since they must; what they call most and what costs most
+//! (unpacking, indexing kernel modules) is done by the same programs built for this machine,
+//! taken from the same suite and put first in `PATH` for the time of the installation.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, Permissions},
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::hooks::NATIVE;
+use super::tool::Tool;
+use crate::{
+    lock::{BootstrapLock, PackageLock},
+    progress::Reporter,
+    units::Bytes,
+};
+
+mod hooks;
+
+pub use hooks::TOOL_PACKAGES;
+
+/// Counted into the base's cache key: changes whenever this file makes other bytes of the same packages.
+pub const RECIPE: u32 = 1;
+
+/// What the installation needs to know beyond its packages.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Debian's name of the kernel's architecture.
+    pub kernel_architecture: String,
+    /// The label that the root file system will carry.
+    pub root_label: String,
+    /// Words that the kernel command line carries on every board, today and after kernel updates.
+    pub kernel_parameters: Vec<String>,
+    /// Nothing in the result is younger, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// Installs the locked packages and writes the root file system as a tar archive to `output`.
+///
+/// # Errors
+///
+/// A package does not fit its lock, mmdebstrap or a package script failed, or the disk is full.
+pub fn install(
+    lock: &BootstrapLock,
+    debs: &[(PackageLock, PathBuf)],
+    tools: &[(PackageLock, PathBuf)],
+    settings: &Settings,
+    output: &Path,
+    reporter: &Reporter,
+) -> Result<()> {
+    // The namespace's root is another user: it must be able to read this folder whatever our umask is.
+    let work = tempfile::Builder::new().prefix("hcl-image-").tempdir_in(temporary_folder()).context("creating a work folder")?;
+    fs::set_permissions(work.path(), Permissions::from_mode(0o755)).context("opening the work folder to the namespace")?;
+    let step = reporter.step("package archive");
+    write_archive(&work.path().join("archive"), debs)?;
+    let native = work.path().join("native");
+    unpack_stand_ins(&native, tools)?;
+    hooks::write(work.path(), settings, !tools.is_empty())?;
+    open_to_all(work.path())?;
+    step.done(format!("{} packages", debs.len()));
+
+    let step = reporter.step("Debian base system");
+    let tar = File::create(output).with_context(|| format!("creating {}", output.display()))?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let hook = |name: &str| format!("sh {}/{name} \"$1\"", work.path().display());
+    let architectures = architectures(lock);
+    let mut tool = Tool::new("mmdebstrap", "mmdebstrap")
+        .args(["--variant=essential", "--format=tar"])
+        .arg(format!("--mode={}", mode()))
+        .arg(format!("--architectures={}", architectures.join(",")))
+        .arg(format!("--include={}", lock.requested.join(",")))
+        .args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\""])
+        .arg(format!("--aptopt=DPkg::Path \"{NATIVE}:/usr/sbin:/usr/bin:/sbin:/bin\""))
+        .args(["--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"])
+        .arg(format!("--extract-hook={}", hook("extract")))
+        .arg(format!("--essential-hook={}", hook("essential")))
+        .arg(format!("--customize-hook={}", hook("customize")))
+        .args(["", "-"])
+        .arg(format!("deb [trusted=yes] copy:{}/archive ./", work.path().display()))
+        .env("PATH", format!("{NATIVE}:{path}:/usr/sbin:/sbin:/usr/bin:/bin"))
+        .env("SOURCE_DATE_EPOCH", settings.epoch.to_string())
+        .env("TMPDIR", work.path())
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("TZ", "UTC");
+    tool.command().stdout(tar);
+    let mut log = Vec::new();
+    let result = tool.watch(|line| {
+        log.push(line.to_owned());
+        if let Some(text) = line.strip_prefix("I: ") {
+            step.detail(text);
+        }
+    });
+    if let Err(error) = result {
+        let kept = output.with_extension("log");
+        fs::write(&kept, log.join("\n")).with_context(|| format!("writing {}", kept.display()))?;
+        return Err(error.context(format!("installing Debian (its whole story is in {})", kept.display())));
+    }
+    let size = fs::metadata(output).with_context(|| format!("reading {}", output.display()))?.len();
+    step.done(Bytes(size).to_string());
+    Ok(())
+}
+
+/// On disk rather than in memory: the root takes a gigabyte.
+fn temporary_folder() -> PathBuf {
+    std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+/// A user namespace, also for root where root has subordinate ids; plain root otherwise.
+fn mode() -> &'static str {
+    let name = if rustix::process::geteuid().is_root() { "root" } else { return "unshare" };
+    let has_range =
+        |file: &str| fs::read_to_string(file).is_ok_and(|text| text.lines().any(|line| line.split(':').next() == Some(name)));
+    if has_range("/etc/subuid") && has_range("/etc/subgid") { "unshare" } else { "root" }
+}
+
+/// The userland's architecture first, then the others that packages come from.
+fn architectures(lock: &BootstrapLock) -> Vec<&str> {
+    let mut list = vec![lock.architecture.as_str()];
+    let others: BTreeSet<&str> = lock
+        .packages
+        .iter()
+        .map(|package| package.architecture.as_str())
+        .filter(|name| *name != "all" && *name != lock.architecture)
+        .collect();
+    list.extend(others);
+    list
+}
+
+/// A flat archive: the packages and an index made of their own control files.
+fn write_archive(folder: &Path, debs: &[(PackageLock, PathBuf)]) -> Result<()> {
+    fs::create_dir(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let mut index = String::new();
+    for (package, deb) in debs {
+        let name = format!("{}_{}.deb", package.name, package.architecture);
+        let target = folder.join(&name);
+        fs::hard_link(deb, &target)
+            .or_else(|_| fs::copy(deb, &target).map(drop))
+            .with_context(|| format!("copying {} to {}", deb.display(), target.display()))?;
+        let control = deb_member(deb, "control.tar", |path, entry| {
+            let mut text = String::new();
+            (path == Path::new("control")).then(|| entry.read_to_string(&mut text).map(|_| text)).transpose()
+        })?;
+        let control = control.into_iter().next().with_context(|| format!("{}: no control file in it", deb.display()))?;
+        index.push_str(control.trim_end());
+        index.push_str(&format!("\nFilename: ./{name}\nSize: {}\nSHA256: {}\n\n", package.size, package.sha256));
+    }
+    fs::write(folder.join("Packages"), index).context("writing the index of the package archive")
+}
+
+/// Calls `each` for every entry of the inner archive whose name starts with `member`.
+fn deb_member<T>(
+    deb: &Path,
+    member: &str,
+    mut each: impl FnMut(&Path, &mut dyn Read) -> std::io::Result<Option<T>>,
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    let mut outer = ar::Archive::new(File::open(deb).with_context(|| format!("opening {}", deb.display()))?);
+    while let Some(entry) = outer.next_entry() {
+        let entry = entry.with_context(|| format!("{}: damaged", deb.display()))?;
+        let name = String::from_utf8_lossy(entry.header().identifier()).trim_end_matches('/').to_owned();
+        let Some(suffix) = name.strip_prefix(member) else { continue };
+        let reader: Box<dyn Read> = match suffix {
+            "" => Box::new(entry),
+            ".xz" => Box::new(liblzma::read::XzDecoder::new(entry)),
+            ".zst" => Box::new(zstd::Decoder::new(entry).with_context(|| format!("{}: {name}", deb.display()))?),
+            ".gz" => Box::new(flate2::read::GzDecoder::new(entry)),
+            _ => bail!("{}: {name} is compressed in a way that this program does not know", deb.display()),
+        };
+        let mut inner = tar::Archive::new(reader);
+        for entry in inner.entries().with_context(|| format!("{}: {name}", deb.display()))? {
+            let mut entry = entry.with_context(|| format!("{}: {name} is damaged", deb.display()))?;
+            let path = entry.path().with_context(|| format!("{}: {name}", deb.display()))?.into_owned();
+            let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+            found.extend(each(&path, &mut entry).with_context(|| format!("{}: {name}: {}", deb.display(), path.display()))?);
+        }
+    }
+    Ok(found)
+}
+
+/// Unpacks the stand-ins and the libraries that they need.
+fn unpack_stand_ins(folder: &Path, tools: &[(PackageLock, PathBuf)]) -> Result<()> {
+    fs::create_dir(folder).with_context(|| format!("creating {}", folder.display()))?;
+    for (package, deb) in tools {
+        Tool::new("dpkg-deb", "dpkg")
+            .arg("-x")
+            .arg(deb)
+            .arg(folder)
+            .output()
+            .with_context(|| format!("unpacking {}", package.name))?;
+    }
+    Ok(())
+}
+
+/// Everybody may read: the namespace's users are none of ours, and an umask may have been strict.
+fn open_to_all(folder: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.context("walking the work folder")?;
+        if entry.file_type().is_symlink() {
+            continue;
+        }
+        let metadata = entry.metadata().context("walking the work folder")?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let wanted = mode | 0o444 | if metadata.is_dir() || mode & 0o100 != 0 { 0o111 } else { 0 };
+        if mode != wanted {
+            fs::set_permissions(entry.path(), Permissions::from_mode(wanted))
+                .with_context(|| format!("opening {} to the namespace", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
