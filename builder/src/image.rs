@@ -1,7 +1,11 @@
 //! Image files: partition tables, file systems in place, output.
 
+pub mod base;
 pub mod disk;
+pub mod ext4;
+pub mod fat;
 pub mod output;
 pub mod overlay;
 pub mod sparse;
 pub mod table;
+pub mod tree;

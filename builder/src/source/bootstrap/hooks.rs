@@ -80,7 +80,7 @@ fn extract(folder: &Path, with_stand_ins: bool) -> String {
         script.push_str(&format!(
             "native={}/native\ncp \"$native/usr/bin/dpkg-deb\" \"$native/usr/bin/kmod\" \"$root{NATIVE}/\"\nln -s kmod \"$root{NATIVE}/depmod\"\n\
              for library in \"$native\"/usr/lib/*-linux-gnu; do cp -a \"$library\" \"$root/usr/lib/\"; done\n\
-             for loader in \"$native\"/usr/lib64/*; do mkdir -p \"$root/lib64\"; cp -L \"$loader\" \"$root/lib64/\"; done\n",
+             test ! -d \"$native/usr/lib64\" || {{ mkdir -p \"$root/usr/lib64\"; cp -L \"$native\"/usr/lib64/* \"$root/usr/lib64/\"; ln -s usr/lib64 \"$root/lib64\"; }}\n",
             folder.display()
         ));
     }
@@ -110,7 +110,7 @@ fn customize(settings: &Settings) -> String {
     format!(
         "rm -rf \"$root{NATIVE}\"\n\
          chroot \"$root\" update-initramfs -c -k all\n\
-         rm -rf \"$root/lib64\"\n\
+         rm -rf \"$root/lib64\" \"$root/usr/lib64\"\n\
          for library in x86_64-linux-gnu aarch64-linux-gnu; do\n\
          test -e \"$root/var/lib/dpkg/info/libc6:arm64.list\" -a $library = aarch64-linux-gnu || rm -rf \"$root/usr/lib/$library\"\ndone\n\
          rm -f \"$root\"/etc/ssh/ssh_host_* \"$root/var/lib/systemd/random-seed\" \"$root/var/lib/dbus/machine-id\" \"$root\"/boot/*.dpkg-bak \"$root/etc/hostname\" \"$root/etc/resolv.conf\"\n\
