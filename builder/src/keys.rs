@@ -1,1 +1,181 @@
 //! The key pair of a cluster, kept in the user's configuration folder.
+//!
+//! Where a manifest names no SSH key, the build makes an Ed25519 pair once per cluster name and uses it ever after:
+//! `FOLDER/CLUSTER/id_ed25519` (0600) and `id_ed25519.pub` in a folder of mode 0700. The private key is written nowhere else.
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
+
+use crate::{
+    error::UsageError,
+    manifest::{BadText, ClusterName, PublicKey, UserName},
+};
+
+/// The SSH key pair of one cluster. Holds no secret: the private key stays in its file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    public: PublicKey,
+    private: PathBuf,
+    made: bool,
+}
+
+impl Keys {
+    /// The key pair of `cluster`, made now if there is none, in `dir` or, without one, in `$XDG_CONFIG_HOME/hcl-image`
+    /// (`~/.config/hcl-image`).
+    ///
+    /// Two processes at once get the same pair, and a process that dies leaves none or a whole one.
+    ///
+    /// # Errors
+    ///
+    /// No home folder is known, a file or folder may be read by others (with the `chmod` to type), what lies there is no
+    /// key, or it cannot be written.
+    pub fn open(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<Self> {
+        let base = match dir {
+            Some(dir) => dir.to_owned(),
+            None => configuration_folder(|name| std::env::var_os(name))?,
+        };
+        let folder = base.join(cluster.as_str());
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("making the folder for keys {}", folder.display()))?;
+        refuse_shared(&folder)?;
+        let private = folder.join("id_ed25519");
+        // A link is fine: some keep their keys elsewhere. What it leads to is checked.
+        let made = match fs::metadata(&private) {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&folder, &private, cluster)?,
+            Err(error) => return Err(error).with_context(|| format!("looking for the key {}", private.display())),
+        };
+        refuse_shared(&private)?;
+        let key = PrivateKey::read_openssh_file(&private).map_err(|error| {
+            UsageError::new(format!("{} is no OpenSSH private key: {error}; move it away", private.display()))
+        })?;
+        let line = key.public_key().to_openssh().context("writing the public key as text")?;
+        let public: PublicKey = line.parse().map_err(|error: BadText| UsageError::new(error.0))?;
+        write_public(&folder, &public)?;
+        Ok(Self { public, private, made })
+    }
+
+    /// The line for `authorized_keys`.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The file with the private key.
+    pub fn private_path(&self) -> &Path {
+        &self.private
+    }
+
+    /// Whether this call made the pair, so that the user should hear of it.
+    pub fn made(&self) -> bool {
+        self.made
+    }
+
+    /// The command that logs in as `user` on `host`, to copy and paste.
+    pub fn ssh_command(&self, user: &UserName, host: &str) -> String {
+        format!("ssh -i {} {user}@{host}", quoted(&self.private))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("private", &self.private).field("public", &self.public.line()).finish_non_exhaustive()
+    }
+}
+
+/// XDG Base Directory: a relative `XDG_CONFIG_HOME` is to be ignored.
+fn configuration_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    let missing = || UsageError::new("no folder for keys: neither XDG_CONFIG_HOME nor HOME is set; name one with `--keys DIR`");
+    Ok(config.ok_or_else(missing)?.join("hcl-image"))
+}
+
+/// Refuses what group or others may look into, or what belongs to somebody else.
+fn refuse_shared(path: &Path) -> anyhow::Result<()> {
+    let meta = fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?;
+    let (mode, right) = (meta.permissions().mode() & 0o777, if meta.is_dir() { "0700" } else { "0600" });
+    if mode & 0o077 != 0 {
+        let shown = path.display();
+        let message =
+            format!("{shown} is open to others (mode {mode:04o}): type `chmod {right} {}` and start again", quoted(path));
+        return Err(UsageError::new(message));
+    }
+    let me = rustix::process::geteuid().as_raw();
+    // Root reads everybody's files; everybody else would get a key that its owner may change at any time.
+    if meta.uid() != me && me != 0 {
+        return Err(UsageError::new(format!("{} belongs to user number {}, not to you", path.display(), meta.uid())));
+    }
+    Ok(())
+}
+
+/// Makes a key and puts it in place whole; false when another process was first.
+fn make(folder: &Path, private: &Path, cluster: &ClusterName) -> anyhow::Result<bool> {
+    let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).context("making an SSH key")?;
+    key.set_comment(format!("hcl-image {cluster}"));
+    let text = key.to_openssh(LineEnding::LF).context("writing the SSH key as text")?;
+    let whole = write_beside(folder, 0o600, text.as_bytes())?;
+    // A hard link never replaces anything: of two processes one wins, and both use the winner's key.
+    match fs::hard_link(&whole, private) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(_) => {
+            // File systems without hard links: renameat2 with RENAME_NOREPLACE.
+            let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+            match rustix::fs::renameat_with(cwd, &*whole, cwd, private, flags) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::EXIST) => return Ok(false),
+                Err(error) => bail!("putting the key {} in place: {error}", private.display()),
+            }
+        }
+    }
+    sync_folder(folder)?;
+    Ok(true)
+}
+
+/// Writes `id_ed25519.pub` unless it says so already: it only repeats the private key.
+fn write_public(folder: &Path, public: &PublicKey) -> anyhow::Result<()> {
+    let path = folder.join("id_ed25519.pub");
+    let text = format!("{public}\n");
+    if fs::read_to_string(&path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    let whole = write_beside(folder, 0o644, text.as_bytes())?;
+    fs::rename(&whole, &path).with_context(|| format!("writing {}", path.display()))?;
+    sync_folder(folder)
+}
+
+/// A file with `content` on disk under a temporary name, which goes when the value does.
+fn write_beside(folder: &Path, mode: u32, content: &[u8]) -> anyhow::Result<tempfile::TempPath> {
+    let whole = tempfile::Builder::new()
+        .prefix(".new-")
+        .make_in(folder, |path| fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path))
+        .with_context(|| format!("writing into {}", folder.display()))?;
+    let (mut file, path) = whole.into_parts();
+    file.write_all(content).and_then(|()| file.sync_all()).with_context(|| format!("writing into {}", folder.display()))?;
+    Ok(path)
+}
+
+fn sync_folder(folder: &Path) -> anyhow::Result<()> {
+    let sync = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    sync.with_context(|| format!("syncing {}", folder.display()))
+}
+
+/// As a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
+    if text.bytes().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests;

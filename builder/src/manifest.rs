@@ -2,17 +2,31 @@
 //!
 //! A [`Manifest`] that exists is right: names, digests, sizes and paths have types that cannot hold
 //! anything else, and what only several keys together can get wrong was checked while it was read.
-//! It comes from TOML files in layers and `--set` options.
+//! It comes from TOML files in layers and `--set` options, see [`Manifest::load`].
 
 mod base;
 mod board;
+mod convert;
+mod decode;
+mod file;
+mod layer;
 mod output;
 mod payload;
 mod place;
+pub mod schema;
 mod text;
+mod tree;
 mod user;
 
+use std::path::Path;
+
 use serde::Serialize;
+
+use self::{
+    place::Sources,
+    tree::{Problem, Table as Tree},
+};
+use crate::error::UsageError;
 
 pub use self::{
     base::{Arch, Base, Bootstrap, Download, PackageName},
@@ -51,6 +65,22 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Reads the manifest at `path` with everything it includes, and lays `sets` (`KEY=VALUE` each) over it.
+    ///
+    /// Tables are merged key by key, everything else, arrays too, is replaced whole by the later layer. Relative paths start
+    /// from the file they are written in; in `sets`, from the working directory.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsageError`] with everything that is wrong, one line each: where, which key, what to do.
+    pub fn load(path: &Path, sets: &[String]) -> anyhow::Result<Self> {
+        let mut sources = Sources::default();
+        let manifest = layer::read(path, sets, &mut sources)
+            .and_then(|table: Tree| decode::decode(decode::root(table)))
+            .and_then(|file| convert::convert(file, &convert::stem(path), &sources));
+        manifest.map_err(|problems| report(path, &problems, &sources))
+    }
+
     /// Name of the cluster, under which the host keeps its keys.
     pub fn cluster(&self) -> &ClusterName {
         &self.node.cluster
@@ -81,3 +111,19 @@ impl Manifest {
         toml::to_string(self).unwrap_or_else(|error| format!("# not printable: {error}\n"))
     }
 }
+
+/// All problems in the order of their place, one line each.
+fn report(path: &Path, problems: &[Problem], sources: &Sources) -> anyhow::Error {
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    sorted.sort_by_key(|problem| problem.place.map(|place| (place.source, place.offset)));
+    let line = |problem: &&Problem| match problem.place {
+        Some(place) => format!("{}: {}", sources.show(place), problem.message),
+        // A missing manifest names itself already.
+        None if problem.message.starts_with(&path.display().to_string()) => problem.message.clone(),
+        None => format!("{}: {}", path.display(), problem.message),
+    };
+    UsageError::new(sorted.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests;

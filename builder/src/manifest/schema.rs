@@ -1,0 +1,193 @@
+//! What a manifest may say: as JSON Schema for editors, and as a page for people. Both come from the types that read it.
+
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value};
+
+use super::file::ManifestFile;
+
+/// The JSON Schema (draft 2020-12) of a manifest file.
+pub fn json() -> Schema {
+    generator(false).into_root_schema_for::<ManifestFile>()
+}
+
+fn generator(inline: bool) -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = inline);
+    SchemaGenerator::new(settings.for_deserialize())
+}
+
+/// The reference of all keys, in Markdown: `docs/manifest.md` is this text.
+pub fn markdown() -> String {
+    let schema = generator(true).into_root_schema_for::<ManifestFile>();
+    let mut page = INTRODUCTION.to_owned();
+    if let Some(root) = schema.as_object() {
+        table("", root, &mut page);
+    }
+    page.push_str(CLOSING);
+    page
+}
+
+const INTRODUCTION: &str = "\
+# The manifest
+
+One TOML file says what an image is made of. This page is made from the code (`hcl-image schema --markdown`); `hcl-image schema`
+prints the same as JSON Schema, which editors complete and check with.
+
+```sh
+hcl-image plan manifests/debian-trixie-armhf.toml     # what a build would do
+hcl-image build my.toml --set node.vlan=201           # one key changed for once
+```
+
+## Layers
+
+- `include = \"other.toml\"` lays a manifest over another one, or over several: the later one wins, the file itself last.
+- Tables are merged key by key. Everything else is replaced whole, arrays too: `packages = [\"vim\"]` replaces the list below it.
+- `base` is the exception: to name `base.download` drops an included `base.bootstrap`, and the other way round.
+- `--set KEY=VALUE` comes last. The value is TOML; what is no TOML is taken as text, so `--set node.subnet=10.1.0.0/24` needs no
+  quotes.
+- A relative path starts from the file that it is written in; in `--set`, from the working directory. `~/` is your home folder.
+
+A small one, to put beside the project:
+
+```toml
+include = \"hypriot/manifests/debian-trixie-armhf.toml\"
+name = \"kitchen\"
+boards = [\"pi4\"]
+packages = [\"vim\"]
+
+[user]
+ssh_keys = [{ file = \"~/.ssh/id_ed25519.pub\" }]
+
+[node]
+cluster = \"kitchen\"
+```
+
+All that is wrong in a manifest is reported at once, one line each, and the exit code is 2:
+
+```text
+kitchen.toml:3:1: unknown key `bords`: did you mean `boards`?
+kitchen.toml:10:9: `node.vlan`: …
+```
+
+## Keys
+";
+
+const CLOSING: &str = "
+## Sizes
+
+A number is bytes. A text has a number and `K`, `M`, `G` or `T`, which count in 1024s: `\"256M\"`, `\"2GiB\"`.
+";
+
+/// One table of the manifest: its own keys first, then the tables in it.
+fn table(name: &str, schema: &Map<String, Value>, page: &mut String) {
+    let Some(Value::Object(keys)) = schema.get("properties") else { return };
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if !name.is_empty() {
+        page.push_str(&format!("\n### `{name}`\n\n"));
+        if let Some(text) = schema.get("description").and_then(Value::as_str) {
+            page.push_str(&format!("{}\n", one_line(text)));
+        }
+    }
+    let (tables, plain): (Vec<_>, Vec<_>) = keys.iter().partition(|(_, value)| inner_table(value).is_some());
+    if !plain.is_empty() {
+        page.push_str("\n| key | value | meaning |\n| --- | --- | --- |\n");
+    }
+    for (key, value) in plain {
+        let needed = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
+        let meaning = one_line(value.get("description").and_then(Value::as_str).unwrap_or_default());
+        let default = shown_default(value).map(|default| format!(" Default: `{default}`.")).unwrap_or_default();
+        let stop = if meaning.ends_with(['.', '`']) || default.is_empty() { "" } else { "." };
+        page.push_str(&format!("| `{key}` | {} | {meaning}{stop}{default}{needed} |\n", kind(value)));
+    }
+    for (key, value) in tables {
+        let Some((inner, many)) = inner_table(value) else { continue };
+        let prefix = if name.is_empty() { String::new() } else { format!("{}.", name.trim_matches(['[', ']'])) };
+        let full = if many { format!("[[{prefix}{key}]]") } else { format!("[{prefix}{key}]") };
+        let mut inner = inner.clone();
+        // What the key says about itself is closer to the reader than what its type says.
+        if let Some(text) = value.get("description") {
+            inner.insert("description".to_owned(), text.clone());
+        }
+        table(&full, &inner, page);
+    }
+}
+
+/// The table that a key holds (or an array of), if it has keys of its own.
+fn inner_table(value: &Value) -> Option<(&Map<String, Value>, bool)> {
+    let object = value.as_object()?;
+    if object.contains_key("properties") {
+        return Some((object, false));
+    }
+    if let Some(items) = object.get("items") {
+        return inner_table(items).map(|(inner, _)| (inner, true));
+    }
+    let choices = object.get("anyOf").and_then(Value::as_array)?;
+    let tables: Vec<_> = choices.iter().filter(|choice| choice.get("type") != Some(&Value::from("null"))).collect();
+    match tables.as_slice() {
+        [one] => inner_table(one),
+        _ => None,
+    }
+}
+
+/// What may stand to the right of `=`, in a word or two.
+fn kind(value: &Value) -> String {
+    let choices: Vec<&Value> = ["anyOf", "oneOf"]
+        .iter()
+        .filter_map(|key| value.get(*key)?.as_array())
+        .flatten()
+        .filter(|choice| !null(choice))
+        .collect();
+    if let Some(word) = value.get("const").and_then(Value::as_str) {
+        return format!("`\"{word}\"`");
+    }
+    if let Some(words) = value.get("enum").and_then(Value::as_array) {
+        return words.iter().filter_map(Value::as_str).map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+    }
+    if !choices.is_empty() {
+        let mut kinds: Vec<String> = choices.iter().map(|choice| kind(choice)).collect();
+        kinds.dedup();
+        let separator = if kinds.iter().all(|kind| kind.starts_with('`')) { ", " } else { " or " };
+        return kinds.join(separator);
+    }
+    let types: Vec<&str> = match value.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).filter(|kind| *kind != "null").collect(),
+        _ => Vec::new(),
+    };
+    let names: Vec<&str> = types
+        .iter()
+        .map(|kind| match *kind {
+            "string" => "text",
+            "integer" => "number",
+            "boolean" => "`true`, `false`",
+            "array" => "array",
+            _ => "table",
+        })
+        .collect();
+    match (names.as_slice(), value.get("items")) {
+        (["array"], Some(items)) => match kind(items).as_str() {
+            words if words.starts_with('`') => "array of words".to_owned(),
+            "text" => "array of texts".to_owned(),
+            other => format!("array of {other}"),
+        },
+        _ => names.join(" or "),
+    }
+}
+
+fn null(choice: &Value) -> bool {
+    choice.get("type").and_then(Value::as_str) == Some("null")
+}
+
+/// The default, unless it says nothing (`null`, an empty list).
+fn shown_default(value: &Value) -> Option<String> {
+    match value.get("default")? {
+        Value::Null => None,
+        Value::Array(items) if items.is_empty() => None,
+        Value::Object(_) => None,
+        other => Some(other.to_string().replace("\",\"", "\", \"")),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
