@@ -2,4 +2,5 @@
 
 pub mod apt;
 pub mod bootstrap;
+pub mod decode;
 pub mod tool;
