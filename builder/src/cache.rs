@@ -277,6 +277,14 @@ impl Pending {
         Ok(entry)
     }
 
+    /// Removes what there is of a download too.
+    pub fn discard(mut self) {
+        if self.resumable {
+            drop(fs::remove_file(suffixed(&self.path, ".json")));
+        }
+        self.resumable = false;
+    }
+
     fn put(&self, content: Option<Digest>, facts: BTreeMap<String, String>) -> io::Result<Entry> {
         let file = File::open(&self.path)?;
         file.sync_all()?;

@@ -3,4 +3,5 @@
 pub mod apt;
 pub mod bootstrap;
 pub mod decode;
+pub mod download;
 pub mod tool;
