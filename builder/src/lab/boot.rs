@@ -118,13 +118,15 @@ fn one_board(boot: &dyn Tree, config: &str, board: Board, device_tree: bool, fol
         Ok(path)
     };
     let kernel = take(&kernel_name, "kernel", "kernel")?;
-    let arch = arch_of(&fs::read(&kernel)?).with_context(|| format!("`{kernel_name}` on the boot partition is no Linux kernel for ARM"))?;
+    let arch = arch_of(&fs::read(&kernel)?)
+        .with_context(|| format!("`{kernel_name}` on the boot partition is no Linux kernel for ARM"))?;
     let initrd = config.initramfs(&kernel_name, exists).map(|name| take(&name, "initrd", "initramfs")).transpose()?;
     let device_tree = if device_tree {
         let names = board.device_trees();
-        let name = names.iter().find(|name| exists(name)).with_context(|| {
-            format!("none of the device trees {} for a {board} is on the boot partition", names.join(", "))
-        })?;
+        let name = names
+            .iter()
+            .find(|name| exists(name))
+            .with_context(|| format!("none of the device trees {} for a {board} is on the boot partition", names.join(", ")))?;
         Some(take(name, "device-tree", "device tree")?)
     } else {
         None
@@ -198,7 +200,9 @@ impl Config {
         let wide = board == Board::Pi3 && self.arm_64bit != Some(false);
         let defaults: &[&str] = if wide { &["kernel8.img", "kernel7.img"] } else { &["kernel7.img"] };
         let found = defaults.iter().map(|name| format!("{}{name}", self.prefix)).find(|name| exists(name));
-        found.with_context(|| format!("config.txt names no kernel for a {board}, and {} is not there either", defaults.join(" or ")))
+        found.with_context(|| {
+            format!("config.txt names no kernel for a {board}, and {} is not there either", defaults.join(" or "))
+        })
     }
 
     fn initramfs(&self, kernel: &str, exists: impl Fn(&str) -> bool) -> Option<String> {
