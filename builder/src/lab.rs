@@ -1,14 +1,371 @@
 //! Images booted in QEMU, with this program as the switch between the nodes.
+//!
+//! A [`Lab`] is started from a [`Spec`] and then asked for one [`Event`] after the other. It holds N nodes
+//! that boot the very same bytes (each writes into a layer of its own over the image), the switch that
+//! they are plugged into ([`ports::Wire`], pure core in [`switch`]) and a home router ([`router`]).
+//! Dropped, it leaves nothing behind: no process, no socket, no layer.
 
 pub mod boot;
 pub mod capture;
 pub mod console;
+pub mod folder;
 pub mod frame;
 pub mod link;
 pub mod machine;
+pub mod node;
 pub mod ports;
 pub mod process;
 pub mod qmp;
 pub mod router;
 pub mod snoop;
 pub mod switch;
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+
+use self::{
+    capture::Capture,
+    console::Sight,
+    folder::Folder,
+    machine::Machine,
+    node::{Common, Node},
+    ports::{PortSpec, Wire},
+    router::Router,
+    switch::{Faults, PortId},
+};
+use crate::{error::UsageError, image::disk::Disk, progress::Reporter, units::Bytes};
+
+/// The router's port; node N (from 0) has port N + 1.
+pub const ROUTER: PortId = PortId(0);
+/// Name of the capture in the lab's folder.
+pub const CAPTURE: &str = "wire.pcapng";
+/// How often processes are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What to boot, and how.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The image.
+    pub image: PathBuf,
+    /// How many nodes, 1 to 16.
+    pub nodes: usize,
+    /// Which board.
+    pub machine: Machine,
+    /// Memory of each node.
+    pub memory: Bytes,
+    /// Size of each node's card; the image must fit, and it is rounded up to a power of two for raspi3b.
+    pub disk: Bytes,
+    /// The nodes reach the world through this machine.
+    pub internet: bool,
+    /// Decides what is lost and how delays vary.
+    pub seed: u64,
+    /// What is wrong with every node's port from the start.
+    pub faults: Faults,
+    /// Logs and capture go here.
+    pub folder: PathBuf,
+    /// Disk layers are kept in `folder`, and used again where they are there already.
+    pub keep: bool,
+    /// The capture ends at this size.
+    pub capture_limit: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Since the lab's start.
+    pub at: Duration,
+    /// To which node, from 0; `None` for the lab itself.
+    pub node: Option<usize>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The console said something that matters.
+    Sight(Sight),
+    /// The home router gave it an address.
+    Lease(Ipv4Addr),
+    /// Its SSH server is reached on this port of 127.0.0.1.
+    Ssh(u16),
+    /// Its QEMU ended, well or with these words.
+    Ended(Result<(), String>),
+    /// The lab itself is broken.
+    Broken(String),
+}
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    // In the order in which they must go: nodes and router, then the wire, then the folder.
+    nodes: Vec<Running>,
+    router: Router,
+    wire: Wire,
+    work: Folder,
+    events: Receiver<Event>,
+    origin: Instant,
+    boot: boot::BootFiles,
+    disk: Bytes,
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    node: Node,
+    address: Option<Ipv4Addr>,
+    ended: bool,
+}
+
+impl Lab {
+    /// Starts everything.
+    ///
+    /// # Errors
+    ///
+    /// The image does not boot in QEMU (no boot partition, no kernel), QEMU is missing or ends at once.
+    pub fn start(spec: &Spec, reporter: &Reporter) -> anyhow::Result<Self> {
+        if spec.nodes == 0 || spec.nodes > router::CLIENTS {
+            return Err(UsageError::new(format!("--nodes takes 1 to {}, not {}", router::CLIENTS, spec.nodes)));
+        }
+        // Named before anything is copied or started.
+        process::find("qemu-system-aarch64", "qemu-system-arm")?;
+        process::find("qemu-img", "qemu-utils")?;
+        fs::create_dir_all(&spec.folder).with_context(|| format!("making the folder {}", spec.folder.display()))?;
+        let work = Folder::create()?;
+        let disk = Disk::open(&spec.image, reporter)?;
+        let image = if disk.compression().is_some() { unpack(&disk, &work, spec, reporter)? } else { spec.image.clone() };
+        let boot = boot::extract(&disk, spec.machine.boards(), spec.machine.wants_device_tree(), work.path())?;
+        let size = card_size(disk.size(), spec)?;
+        drop(disk);
+
+        let (sender, events) = channel();
+        let mut ports = vec![PortSpec { name: "router".into(), socket: work.path().join("router.wire") }];
+        ports.extend(
+            (1..=spec.nodes).map(|number| PortSpec {
+                name: format!("node-{number}"),
+                socket: work.path().join(format!("node-{number}.wire")),
+            }),
+        );
+        let names: Vec<_> = ports.iter().map(|port| port.name.clone()).collect();
+        let capture = Capture::create(&spec.folder.join(CAPTURE), &names, spec.capture_limit)?;
+        let origin = Instant::now();
+        let wire = Wire::start(&ports, spec.seed, Some(capture), snooper(origin, spec.nodes, sender.clone()))?;
+        for port in 1..ports.len() {
+            if let Some(port) = wire.switch().port_mut(PortId(port)) {
+                port.faults = spec.faults.clone();
+            }
+        }
+        let router = Router::start(work.path(), &ports[0].socket, spec.internet)?;
+        let common = Common {
+            machine: spec.machine,
+            boot: &boot,
+            image: &image,
+            disk: size,
+            memory: spec.memory,
+            processors: if spec.nodes == 1 { 2 } else { 1 },
+            sockets: work.path(),
+            layers: if spec.keep { &spec.folder } else { work.path() },
+            keep: spec.keep,
+            logs: &spec.folder,
+            origin,
+        };
+        let mut nodes = Vec::new();
+        for (index, port) in ports[1..].iter().enumerate() {
+            let node = Node::start(index, &common, &port.socket, sender.clone())?;
+            nodes.push(Running { node, address: None, ended: false });
+        }
+        Ok(Self { nodes, router, wire, work, events, origin, boot, disk: size, broken: false })
+    }
+
+    /// The next event, or `None` when `wait` has passed without one.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses to tell how processes are.
+    pub fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Event>> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if let Some(event) = self.look()? {
+                return Ok(Some(event));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left.min(TICK)) {
+                Ok(event) => return Ok(self.digest(event)),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The snooper's sender lives as long as the wire; not reached.
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+
+    /// Ends of processes that nobody has been told of.
+    fn look(&mut self) -> anyhow::Result<Option<Event>> {
+        let at = self.origin.elapsed();
+        for (index, running) in self.nodes.iter_mut().enumerate() {
+            if running.ended {
+                continue;
+            }
+            if let Some(end) = running.node.ended()? {
+                running.ended = true;
+                // Completes the console log, whose last lines may tell why.
+                running.node.kill();
+                return Ok(Some(Event { at, node: Some(index), what: What::Ended(end) }));
+            }
+        }
+        if !self.broken
+            && let Some(failure) = self.router.failure()?
+        {
+            self.broken = true;
+            return Ok(Some(Event { at, node: None, what: What::Broken(failure) }));
+        }
+        Ok(None)
+    }
+
+    /// A first lease is followed by an SSH forward.
+    fn digest(&mut self, event: Event) -> Option<Event> {
+        let (Some(index), What::Lease(address)) = (event.node, &event.what) else { return Some(event) };
+        let address = *address;
+        if self.nodes[index].address.replace(address) == Some(address) {
+            return None;
+        }
+        let what = match self.router.forward(address, 22) {
+            Ok(port) => What::Ssh(port),
+            Err(error) => What::Broken(crate::error::one_line(&error)),
+        };
+        Some(Event { what, ..event })
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().map(|running| &running.node)
+    }
+
+    /// A node's address on the home LAN.
+    pub fn address(&self, node: usize) -> Option<Ipv4Addr> {
+        self.nodes.get(node)?.address
+    }
+
+    /// A node, to press its buttons.
+    pub fn node_mut(&mut self, node: usize) -> Option<&mut Node> {
+        self.nodes.get_mut(node).map(|running| &mut running.node)
+    }
+
+    /// How many nodes run still.
+    pub fn running(&self) -> usize {
+        self.nodes.iter().filter(|running| !running.ended).count()
+    }
+
+    /// The wire, to do it harm.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// What the nodes boot.
+    pub fn boot(&self) -> &boot::BootFiles {
+        &self.boot
+    }
+
+    /// Size of each node's card.
+    pub fn disk(&self) -> Bytes {
+        self.disk
+    }
+
+    /// When its time began.
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// Where sockets and throwaway layers are.
+    pub fn work(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// Cuts a node's cable or plugs it in again: no frame passes, and the node sees its carrier go.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not answer.
+    pub fn cut(&mut self, node: usize, cut: bool) -> anyhow::Result<()> {
+        if let Some(port) = self.wire.switch().port_mut(PortId(node + 1)) {
+            port.faults.cut = cut;
+        }
+        match self.nodes.get_mut(node) {
+            Some(running) if !running.ended => running.node.set_carrier(!cut),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends everything and completes the capture.
+    ///
+    /// # Errors
+    ///
+    /// The capture is incomplete.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        for running in &mut self.nodes {
+            running.node.kill();
+        }
+        self.wire.stop()
+    }
+}
+
+/// Tells of leases that the router gives to our nodes.
+fn snooper(origin: Instant, nodes: usize, events: Sender<Event>) -> ports::Observer {
+    Box::new(move |port, frame| {
+        if port != ROUTER {
+            return;
+        }
+        let Some(lease) = snoop::acknowledged(frame) else { return };
+        let node = (0..nodes).find(|node| frame::Mac::of_node(*node as u16 + 1) == lease.client);
+        if node.is_some() {
+            let _ = events.send(Event { at: origin.elapsed(), node, what: What::Lease(lease.address) });
+        }
+    })
+}
+
+/// A compressed image is written out once, sparse, for QEMU to read.
+fn unpack(disk: &Disk, work: &Folder, spec: &Spec, reporter: &Reporter) -> anyhow::Result<PathBuf> {
+    if spec.keep {
+        return Err(UsageError::new("--keep needs an image that is not compressed: the layers stand on it".to_owned()));
+    }
+    let path = work.path().join("image.raw");
+    let context = || format!("unpacking {} to {}", spec.image.display(), path.display());
+    let step = reporter.bytes("Unpacking the image", disk.size());
+    let mut reader = disk.whole().reader();
+    let mut file = fs::File::create(&path).with_context(context)?;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let count = std::io::Read::read(&mut reader, &mut block).with_context(context)?;
+        if count == 0 {
+            break;
+        }
+        if block[..count].iter().all(|byte| *byte == 0) {
+            std::io::Seek::seek_relative(&mut file, count as i64).with_context(context)?;
+        } else {
+            std::io::Write::write_all(&mut file, &block[..count]).with_context(context)?;
+        }
+        step.advance(count as u64);
+    }
+    file.set_len(disk.size().0).with_context(context)?;
+    step.done("");
+    Ok(path)
+}
+
+/// QEMU's SD card takes powers of two only.
+fn card_size(image: Bytes, spec: &Spec) -> anyhow::Result<Bytes> {
+    let size = match spec.machine {
+        Machine::Virt => spec.disk.round_up(512),
+        Machine::Raspi3b => Bytes(spec.disk.0.next_power_of_two()),
+    };
+    if size < image {
+        return Err(UsageError::new(format!("--disk {} is smaller than the image, which has {image}", spec.disk)));
+    }
+    Ok(size)
+}

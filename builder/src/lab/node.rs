@@ -1,0 +1,227 @@
+//! One node: its layer over the image, its QEMU, its console.
+
+use std::{
+    fs::File,
+    io::{BufWriter, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc::Sender,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::{
+    Event, What,
+    boot::BootFiles,
+    console::{Lines, classify, classify_prompt},
+    frame::Mac,
+    machine::{Machine, NodeSpec},
+    process::{Process, find, listen},
+    qmp::Qmp,
+    router::START,
+};
+use crate::units::Bytes;
+
+/// What all nodes of a lab have in common.
+#[derive(Debug)]
+pub struct Common<'a> {
+    /// The board.
+    pub machine: Machine,
+    /// What they boot.
+    pub boot: &'a BootFiles,
+    /// The image below their disks.
+    pub image: &'a Path,
+    /// Size of their disks.
+    pub disk: Bytes,
+    /// Memory of each.
+    pub memory: Bytes,
+    /// Processors of each.
+    pub processors: usize,
+    /// Sockets go here.
+    pub sockets: &'a Path,
+    /// Disk layers go here.
+    pub layers: &'a Path,
+    /// Layers are kept.
+    pub keep: bool,
+    /// Console logs go here.
+    pub logs: &'a Path,
+    /// When the lab's time began.
+    pub origin: Instant,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// `node-1` and so on: its name in the lab. What it calls itself is its own affair.
+    pub name: String,
+    /// Its network card.
+    pub mac: Mac,
+    /// Its console log.
+    pub console: PathBuf,
+    process: Process,
+    qmp: Qmp,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Makes the layer where there is none and starts QEMU; sights are sent to `events` as node `index`.
+    ///
+    /// # Errors
+    ///
+    /// QEMU is missing, refuses its arguments, or the layer cannot be made.
+    pub fn start(index: usize, common: &Common<'_>, wire: &Path, events: Sender<Event>) -> anyhow::Result<Self> {
+        let name = format!("node-{}", index + 1);
+        let mac = Mac::of_node(index as u16 + 1);
+        let layer = common.layers.join(format!("{name}.qcow2"));
+        if !layer.exists() {
+            make_layer(common.image, &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
+        }
+        let socket = |kind: &str| common.sockets.join(format!("{name}.{kind}"));
+        let (console_path, qmp_path) = (socket("console"), socket("qmp"));
+        let (console_listener, qmp_listener) = (listen(&console_path)?, listen(&qmp_path)?);
+        let spec = NodeSpec {
+            machine: common.machine,
+            boot: common.boot,
+            disk: &layer,
+            throwaway: !common.keep,
+            memory: common.memory,
+            processors: common.processors,
+            mac,
+            wire,
+            console: &console_path,
+            qmp: &qmp_path,
+        };
+        let errors = common.logs.join(format!("{name}.qemu.log"));
+        let title = format!("the QEMU of {name}");
+        let mut process = Process::spawn(&title, spec.program(), "qemu-system-arm", &spec.arguments(), errors)?;
+        // QEMU makes its character devices one after the other: first the console, then the control socket.
+        let stream = process.accept(&console_listener, START)?;
+        let log = common.logs.join(format!("{name}.console.log"));
+        let reader = Reader::new(index, common.origin, stream, &log, events)?;
+        let reader = std::thread::Builder::new().name(format!("{name} console")).spawn(move || reader.run())?;
+        let qmp = Qmp::new(process.accept(&qmp_listener, START)?).with_context(|| format!("starting {name}"))?;
+        Ok(Self { name, mac, console: log, process, qmp, reader: Some(reader) })
+    }
+
+    /// How its QEMU ended, where it has: the exit code, and its last words if it was not 0.
+    pub fn ended(&mut self) -> anyhow::Result<Option<Result<(), String>>> {
+        let Some(status) = self.process.ended()? else { return Ok(None) };
+        let words = self.process.last_words();
+        Ok(Some(match status.success() {
+            true => Ok(()),
+            false if words.is_empty() => Err(status.to_string()),
+            false => Err(format!("{status}: {words}")),
+        }))
+    }
+
+    /// Plugs or unplugs the network cable as the node sees it (carrier).
+    pub fn set_carrier(&mut self, up: bool) -> anyhow::Result<()> {
+        self.qmp.execute("set_link", json!({ "name": "wire", "up": up })).map(drop)
+    }
+
+    /// Presses the power button.
+    pub fn power_button(&mut self) -> anyhow::Result<()> {
+        self.qmp.execute("system_powerdown", json!({})).map(drop)
+    }
+
+    /// Ends QEMU at once and completes the console log.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        if let Some(reader) = self.reader.take() {
+            // It ends with the socket; a panic there has been printed already.
+            let _ = reader.join();
+        }
+    }
+
+    /// The process id of its QEMU.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An empty layer of `size` over `image`, which is never written.
+fn make_layer(image: &Path, layer: &Path, size: Bytes) -> anyhow::Result<()> {
+    let image = std::path::absolute(image)?;
+    let output = Command::new(find("qemu-img", "qemu-utils")?)
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(&image)
+        .arg(layer)
+        .arg(size.0.to_string())
+        .output()
+        .context("starting qemu-img")?;
+    if !output.status.success() {
+        bail!("qemu-img: {}", String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "));
+    }
+    Ok(())
+}
+
+/// Reads a console until its end.
+struct Reader {
+    node: usize,
+    origin: Instant,
+    stream: UnixStream,
+    log: BufWriter<File>,
+    events: Sender<Event>,
+}
+
+impl Reader {
+    fn new(node: usize, origin: Instant, stream: UnixStream, log: &Path, events: Sender<Event>) -> anyhow::Result<Self> {
+        // An old log of a kept node goes on.
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("creating {}", log.display()))?;
+        Ok(Self { node, origin, stream, log: BufWriter::new(file), events })
+    }
+
+    fn run(mut self) {
+        let mut lines = Lines::default();
+        let mut buffer = [0; 4096];
+        let mut prompted = false;
+        loop {
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let at = self.origin.elapsed();
+            lines.feed(&buffer[..count], |line| {
+                prompted = false;
+                self.note(at, line);
+                for sight in classify(line) {
+                    self.tell(at, sight);
+                }
+            });
+            if !prompted && let Some(sight) = classify_prompt(lines.unfinished()) {
+                prompted = true;
+                self.tell(at, sight);
+            }
+            // Somebody may be reading along.
+            let _ = self.log.flush();
+        }
+        if !lines.unfinished().is_empty() {
+            let last = lines.unfinished().to_owned();
+            self.note(self.origin.elapsed(), &last);
+        }
+        let _ = self.log.flush();
+    }
+
+    /// A log that cannot be written (disk full) must not stop the node: its sights matter more.
+    fn note(&mut self, at: Duration, line: &str) {
+        let _ = writeln!(self.log, "{:9.3}  {line}", at.as_secs_f64());
+    }
+
+    fn tell(&self, at: Duration, sight: super::console::Sight) {
+        // Nobody listens any more when the lab is ending.
+        let _ = self.events.send(Event { at, node: Some(self.node), what: What::Sight(sight) });
+    }
+}
