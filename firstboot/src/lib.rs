@@ -1,6 +1,26 @@
 //! `hcl-firstboot`: the program on each card.
 //!
-//! The type to start from is [`config::NodeConfig`], what `/etc/hcl/node.toml` says, written by the builder
-//! and read on every boot.
+//! The types to start from are [`config::NodeConfig`], what `/etc/hcl/node.toml` says, written by the builder and read on every
+//! boot, and [`node::Node`], the pure state machine that a thin `driver` runs. Configuration, state machine and status build
+//! everywhere; what talks to the kernel is for Linux.
 
+#[cfg(target_os = "linux")]
+pub mod cli;
 pub mod config;
+#[cfg(target_os = "linux")]
+pub mod driver;
+pub mod durable;
+#[cfg(target_os = "linux")]
+pub mod grow;
+pub mod link;
+pub mod marker;
+pub mod node;
+#[cfg(target_os = "linux")]
+pub mod report;
+pub mod status;
+
+/// The version of program and library.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The host name that an image carries until a node has its own.
+pub const IMAGE_HOST_NAME: &str = "hcl-node";

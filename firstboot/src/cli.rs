@@ -1,0 +1,190 @@
+//! The command line.
+//!
+//! Exit codes: 0 done (`status`: the network is ready), 1 failed (`status`: not ready), 2 wrong arguments or configuration,
+//! 3 the program is not running (`status`).
+
+use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
+
+use lexopt::Arg;
+
+use crate::{
+    config::NodeConfig,
+    driver::{self, Console, Options, RunError},
+    grow, report,
+    status::{Snapshot, Status, uptime_ms},
+};
+
+const HELP: &str = "\
+hcl: this node of a Hypriot Cluster Lab
+
+usage: hcl COMMAND [OPTION]...
+
+  status [--json]   what the node is doing, since when and why
+  report            a text about board and system to send with a bug report or a success story; says what it leaves out
+  help              this text
+  --version         the version
+
+What the system itself calls, as hcl-firstboot:
+
+  run               make the cluster's network and keep it (hcl-firstboot.service)
+  grow-root         grow the root file system to the end of the card (hcl-grow-root.service)
+
+Options of run and status, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
+of run: --console FILE (/dev/console), --etc FOLDER (/etc).
+
+exit codes: 0 done, and for status: the network is ready; 1 failed, for status: not ready; 2 wrong arguments or
+configuration; 3 for status: the program is not running
+";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Run,
+    Status { json: bool },
+    Report,
+    GrowRoot,
+    Help,
+    Version,
+}
+
+/// Runs what the arguments say.
+pub fn main() -> ExitCode {
+    let (command, options) = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => return fail(2, error),
+    };
+    match command {
+        Command::Run => run(&options),
+        Command::Status { json } => status(&options, json),
+        Command::Report => {
+            print(report::gather());
+            ExitCode::SUCCESS
+        }
+        Command::GrowRoot => match grow::run(&Console::new(options.console)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, error),
+        },
+        Command::Help => {
+            print(HELP);
+            ExitCode::SUCCESS
+        }
+        Command::Version => {
+            print(format_args!("hcl {}\n", crate::VERSION));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Options), String> {
+    let mut parser = lexopt::Parser::from_iter(arguments);
+    let mut command = None;
+    let mut options = Options::default();
+    let mut json = false;
+    let say = |error: lexopt::Error| format!("{error}; `hcl help` shows what there is");
+    while let Some(argument) = parser.next().map_err(say)? {
+        let path = |place: &mut PathBuf, parser: &mut lexopt::Parser| {
+            *place = parser.value().map_err(say)?.into();
+            Ok::<_, String>(())
+        };
+        match argument {
+            Arg::Long("config") => path(&mut options.config, &mut parser)?,
+            Arg::Long("run-dir") => path(&mut options.run_dir, &mut parser)?,
+            Arg::Long("console") => path(&mut options.console, &mut parser)?,
+            Arg::Long("etc") => path(&mut options.etc, &mut parser)?,
+            Arg::Long("json") => json = true,
+            Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
+            Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),
+            Arg::Value(word) if command.is_none() => {
+                command = Some(match word.to_str() {
+                    Some("run") => Command::Run,
+                    Some("status") => Command::Status { json: false },
+                    Some("report") => Command::Report,
+                    Some("grow-root") => Command::GrowRoot,
+                    Some("help") => Command::Help,
+                    _ => return Err(format!("no command {word:?}; `hcl help` shows what there is")),
+                });
+            }
+            other => return Err(say(other.unexpected())),
+        }
+    }
+    match (command, json) {
+        (Some(Command::Status { .. }), json) => Ok((Command::Status { json }, options)),
+        (_, true) => Err("--json goes with status".to_owned()),
+        (Some(command), false) => Ok((command, options)),
+        (None, false) => Ok((Command::Help, options)),
+    }
+}
+
+fn run(options: &Options) -> ExitCode {
+    match driver::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ RunError::Config(_)) => fail(2, error),
+        Err(error) => fail(1, error),
+    }
+}
+
+fn status(options: &Options, json: bool) -> ExitCode {
+    let status = match Status::read(&options.run_dir) {
+        Ok(status) => status.filter(Status::is_alive),
+        Err(error) => return fail(1, format_args!("reading the status in {}: {error}", options.run_dir.display())),
+    };
+    let Some(status) = status else {
+        if json {
+            print("{\"running\":false}\n");
+        }
+        // The usual reason first.
+        return match NodeConfig::read(&options.config) {
+            Err(error) => fail(3, format_args!("hcl-firstboot is not running, its configuration is wrong: {error}")),
+            Ok(_) => fail(
+                3,
+                "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `systemctl start hcl-firstboot` starts it",
+            ),
+        };
+    };
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let snapshot = Snapshot { status, host_name, uptime_ms: uptime_ms() };
+    if json {
+        print(format_args!("{}\n", snapshot.json()));
+    } else {
+        print(snapshot.table());
+    }
+    if snapshot.status.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn fail(code: u8, error: impl Display) -> ExitCode {
+    // A reader that went away is not our failure.
+    let _ = writeln!(std::io::stderr(), "hcl: {error}");
+    ExitCode::from(code)
+}
+
+fn print(text: impl Display) {
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(OsString::from)).map(|(command, _)| command)
+    }
+
+    #[test]
+    fn commands() {
+        assert_eq!(parsed("hcl"), Ok(Command::Help));
+        assert_eq!(parsed("hcl status"), Ok(Command::Status { json: false }));
+        assert_eq!(parsed("hcl status --json"), Ok(Command::Status { json: true }));
+        assert_eq!(parsed("hcl --json status"), Ok(Command::Status { json: true }));
+        assert_eq!(parsed("hcl-firstboot run --config a --run-dir b"), Ok(Command::Run));
+        assert_eq!(parsed("hcl --version"), Ok(Command::Version));
+        for line in ["hcl statsu", "hcl status now", "hcl run --json", "hcl --config", "hcl -x"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_command() {
+        for command in ["run", "status", "report", "grow-root", "help", "--version"] {
+            assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
+        }
+    }
+}
