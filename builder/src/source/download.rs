@@ -178,7 +178,7 @@ impl Downloads {
                     source.restart()?;
                     continue;
                 }
-                bail!("it changes while it is downloaded: try again later");
+                bail!("{CHANGES}");
             }
             if let Some(Fault::Failed(error)) = fault {
                 return Err(error);
@@ -214,9 +214,11 @@ impl Downloads {
                     .context("its SHA-256 is the one asked for, so the file is as it was published, but it cannot be unpacked")
             });
         }
-        bail!("it changes while it is downloaded: try again later")
+        bail!("{CHANGES}")
     }
 }
+
+const CHANGES: &str = "it changes while it is downloaded, or the server contradicts itself: try again later";
 
 /// Why bytes stopped coming.
 #[derive(Debug)]
