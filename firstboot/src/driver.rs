@@ -103,9 +103,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     loop {
         while let Some(event) = driver.events.pop_front() {
             let actions = node.handle(Instant::now(), event);
+            // First, so that whoever sees a marker finds the status that belongs to it.
+            driver.publish(&node);
             driver.act(actions);
         }
-        driver.publish(&node);
         let node_at = node.next_timeout().map(|(at, _)| at);
         let wake_at = node_at.into_iter().chain(ping_at).min();
         if wait(&watcher, &stop, wake_at).map_err(system("waiting"))? {

@@ -184,7 +184,8 @@ impl Kernel {
 
     pub(super) fn bring_up(&mut self, index: u32) -> Result<Outcome, Fault> {
         let done = self.change(RouteNetlinkMessage::SetLink(up(index)), 0);
-        outcome(done, &[Errno::NODEV]).map_err(|error| kernel("setting an interface up", &error))
+        // A VLAN cannot be up while the link below is down: that it is down will be told, or was not yet read.
+        outcome(done, &[Errno::NODEV, Errno::NETDOWN]).map_err(|error| kernel("setting an interface up", &error))
     }
 
     pub(super) fn remove(&mut self, index: u32) -> Result<Outcome, Fault> {
@@ -205,7 +206,7 @@ impl Kernel {
             ]),
         ];
         let done = self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
-        outcome(done, &[Errno::NODEV, Errno::EXIST]).map_err(|error| match Errno::from_io_error(&error) {
+        outcome(done, &[Errno::NODEV, Errno::NETDOWN, Errno::EXIST]).map_err(|error| match Errno::from_io_error(&error) {
             // The kernel's answer to a link kind that it neither has nor finds a module for.
             Some(Errno::OPNOTSUPP) if !has_vlans() => Fault::NoVlanModule,
             Some(Errno::OPNOTSUPP) => {

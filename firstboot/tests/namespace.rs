@@ -1,0 +1,264 @@
+//! The real program in a network namespace, on a veth pair: real netlink, real markers, a real notify socket.
+//!
+//! Nothing waits by sleeping: markers come through a named pipe, notifications through a datagram socket, both bounded.
+
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hcl-firstboot");
+/// How long a busy machine may take for what takes milliseconds.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A shell in a namespace of its own (network, host name) with a folder for the program's files.
+struct Node {
+    shell: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    markers: Receiver<String>,
+    notify: UnixDatagram,
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn new(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("etc")).unwrap();
+        fs::write(at("etc/hostname"), "hcl-node\n").unwrap();
+        fs::write(at("etc/hosts"), "127.0.0.1\tlocalhost\n127.0.1.1\thcl-node\n").unwrap();
+        fs::write(at("node.toml"), config).unwrap();
+        let notify = UnixDatagram::bind(at("notify")).unwrap();
+        notify.set_read_timeout(Some(BOUND)).unwrap();
+        assert!(Command::new("mkfifo").arg(at("console")).status().unwrap().success());
+        // Open for both, so that the pipe never ends.
+        let console = fs::File::options().read(true).write(true).open(at("console")).unwrap();
+        let (sender, markers) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(console).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut shell = Command::new("unshare")
+            .args(["--map-root-user", "--net", "--uts", "sh"])
+            .env("NOTIFY_SOCKET", at("notify"))
+            .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()))
+            .env_remove("JOURNAL_STREAM")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is needed: apt-get install util-linux");
+        let (input, output) = (shell.stdin.take().unwrap(), BufReader::new(shell.stdout.take().unwrap()));
+        let mut node = Self { shell, input, output, markers, notify, folder };
+        node.sh("ip link set lo up && ip link add lan0 address 02:00:00:12:34:56 type veth peer name peer0");
+        node
+    }
+
+    /// Runs a command in the namespace; its output. It must succeed.
+    fn sh(&mut self, command: &str) -> String {
+        let (code, text) = self.try_sh(command);
+        assert_eq!(code, 0, "{command}\n{text}");
+        text
+    }
+
+    fn try_sh(&mut self, command: &str) -> (i32, String) {
+        writeln!(self.input, "{{ {command} ; }} 2>&1; echo \"@@ $?\"").unwrap();
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the shell ended at {command}");
+            if let Some(code) = line.strip_prefix("@@ ") {
+                return (code.trim().parse().unwrap(), text);
+            }
+            text.push_str(&line);
+        }
+    }
+
+    fn arguments(&self) -> String {
+        let at = self.folder.path().display();
+        format!("--config {at}/node.toml --run-dir {at}/run --etc {at}/etc --console {at}/console")
+    }
+
+    fn start(&mut self) {
+        let command = format!("{PROGRAM} run {} >{}/log 2>&1 & pid=$!", self.arguments(), self.folder.path().display());
+        self.sh(&command);
+    }
+
+    fn stop(&mut self) {
+        self.sh("kill $pid; wait $pid");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn expect(&self, lines: &[&str]) {
+        for line in lines {
+            match self.markers.recv_timeout(BOUND) {
+                Ok(marker) => assert!(marker.starts_with(line), "{marker:?} instead of {line:?}\n{}", self.log()),
+                Err(_) => panic!("no {line:?} within {BOUND:?}\n{}", self.log()),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expect_notification(&self, wanted: &str) {
+        let mut buffer = [0; 1024];
+        let mut seen = String::new();
+        for _ in 0..100 {
+            let Ok(length) = self.notify.recv(&mut buffer) else { break };
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line.starts_with(wanted)) {
+                return;
+            }
+            seen.push_str(&text);
+        }
+        panic!("systemd was not told {wanted:?} but\n{seen}");
+    }
+
+    fn status(&mut self) -> (i32, serde_json::Value) {
+        let command =
+            format!("{PROGRAM} status --json --config {0}/node.toml --run-dir {0}/run 2>/dev/null", self.folder.path().display());
+        let (code, text) = self.try_sh(&command);
+        (code, serde_json::from_str(&text).unwrap_or_default())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The program would outlive its shell.
+        let _ = writeln!(self.input, "kill $pid 2>/dev/null; exit");
+        let _ = self.shell.wait();
+    }
+}
+
+const BOOT: &str = "@hcl:boot@ 0.1.0 lab";
+
+#[test]
+fn the_interface_itself_through_its_life() {
+    let mut node = Node::new("interface = \"lan0\"\nvlan = \"off\"\n");
+    node.start();
+    node.expect(&[BOOT, "@hcl:host@ node-123456"]);
+    node.expect_notification("READY=1");
+    assert_eq!(node.sh("uname -n").trim(), "node-123456");
+    let file = |node: &Node, name: &str| fs::read_to_string(node.folder.path().join("etc").join(name)).unwrap();
+    assert_eq!(file(&node, "hostname"), "node-123456\n");
+    assert_eq!(file(&node, "hosts"), "127.0.0.1\tlocalhost\n127.0.1.1\tnode-123456\n");
+
+    let (code, status) = node.status();
+    assert_eq!((code, &status["state"]), (1, &"searching".into()), "{status}");
+
+    node.sh("ip link set peer0 up");
+    node.expect(&["@hcl:link@ lan0 up", "@hcl:ready@ lan0"]);
+    node.expect_notification("STATUS=ready: lan0 is up");
+    let (code, status) = node.status();
+    assert_eq!(code, 0, "{status}");
+    assert_eq!(status["interface"], "lan0");
+    assert_eq!(status["cluster_interface"], "lan0");
+    assert_eq!(status["vlan"], serde_json::Value::Null);
+    assert_eq!(status["host_name"], "node-123456");
+
+    node.sh("ip link set peer0 down");
+    node.expect(&["@hcl:lost@ lan0 lost its carrier"]);
+    node.sh("ip link set peer0 up");
+    node.expect(&["@hcl:link@ lan0 up", "@hcl:ready@ lan0"]);
+    // The adapter is pulled, and comes back as another device of the same name.
+    node.sh("ip link del lan0");
+    // The kernel sets a device down before it takes it away.
+    node.expect(&["@hcl:lost@ lan0 was set down"]);
+    node.sh("ip link add lan0 type veth peer name peer0; ip link set peer0 up");
+    node.expect(&["@hcl:link@ lan0 up", "@hcl:ready@ lan0"]);
+
+    node.stop();
+    node.expect_notification("STOPPING=1");
+    assert!(node.sh("ip -o link show lan0").contains("LOWER_UP"), "the interface stays up");
+    assert!(node.log().contains("searching -> attaching: lan0 has a carrier\n"), "{}", node.log());
+    let (code, status) = node.status();
+    assert_eq!((code, &status["running"]), (3, &false.into()));
+}
+
+#[test]
+fn the_vlan_or_why_there_is_none() {
+    let mut node = Node::new("interface = \"lan0\"\nhostname = \"pi\"\n");
+    node.sh("ip link set peer0 up; ip link set lan0 up");
+    // What this machine's kernel can is what `ip` can.
+    let (refused, _) = node.try_sh("ip link add link lan0 name probe type vlan id 9 && ip link del probe");
+    node.start();
+    node.expect(&[BOOT, "@hcl:host@ pi", "@hcl:link@ lan0 up"]);
+    if refused != 0 {
+        node.expect(&["@hcl:fault@ this kernel cannot make VLANs: module 8021q is missing;"]);
+        node.expect_notification("STATUS=faulted: this kernel cannot make VLANs");
+        let (code, status) = node.status();
+        assert_eq!((code, &status["state"]), (1, &"faulted".into()), "{status}");
+    } else {
+        node.expect(&["@hcl:vlan@ lan0.200 id 200", "@hcl:ready@ lan0.200"]);
+        assert!(node.sh("ip -d link show lan0.200").contains("id 200"));
+        node.sh("ip link del lan0.200 && ip link add link lan0 name lan0.200 type vlan id 201");
+        node.expect(&["@hcl:lost@ lan0.200"]);
+    }
+    // Either way the program goes on.
+    node.stop();
+}
+
+#[test]
+fn a_virtual_interface_is_not_taken_unasked() {
+    let mut node = Node::new("");
+    node.sh("ip link set peer0 up; ip link set lan0 up");
+    node.start();
+    node.expect(&[BOOT, "@hcl:wait@ for a wired interface: there is none"]);
+    node.expect_notification("READY=1");
+    node.stop();
+}
+
+#[test]
+fn a_wrong_configuration_ends_the_program_and_is_told() {
+    let mut node = Node::new("vlan = 4095\n");
+    let arguments = node.arguments();
+    let (code, text) = node.try_sh(&format!("{PROGRAM} run {arguments}"));
+    assert_eq!(code, 2, "{text}");
+    let reason = "node.toml:1: key `vlan`: invalid value: integer `4095`, expected a VLAN id from 1 to 4094, or \"off\"";
+    assert!(text.contains(reason), "{text}");
+    let marker = node.markers.recv_timeout(BOUND).unwrap();
+    assert!(marker.starts_with("@hcl:fault@ /") && marker.ends_with(reason), "{marker}");
+    let (code, text) =
+        node.try_sh(&format!("{PROGRAM} status --config {0}/node.toml --run-dir {0}/run", node.folder.path().display()));
+    assert_eq!(code, 3);
+    assert!(text.contains("not running, its configuration is wrong: ") && text.contains(reason), "{text}");
+}
+
+fn hcl(name: &Path, arguments: &[&str]) -> Output {
+    Command::new(name).args(arguments).output().unwrap()
+}
+
+#[test]
+fn called_as_hcl() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("hcl");
+    std::os::unix::fs::symlink(PROGRAM, &link).unwrap();
+    let output = hcl(&link, &["--version"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hcl 0.1.0\n");
+    let output = hcl(&link, &["help"]);
+    assert!(output.status.success() && output.stdout.starts_with(b"hcl: this node"));
+    let output = hcl(&link, &["frobnicate"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = hcl(&link, &["report"]);
+    assert!(output.status.success() && output.stdout.starts_with(b"hcl report of hcl 0.1.0\n\nLeft out: "));
+    // Nobody reads: no panic.
+    let mut child = Command::new(&link).arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
+}
