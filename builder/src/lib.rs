@@ -10,6 +10,7 @@ pub mod check;
 pub mod cmd;
 pub mod error;
 pub mod image;
+pub mod inspect;
 pub mod interrupt;
 pub mod keys;
 pub mod lab;

@@ -27,7 +27,7 @@ pub use self::{
     decoded::Compression,
     ext4_superblock::Superblock,
     fat::Fat,
-    identify::FsKind,
+    identify::{FsKind, Identity},
     root::{Root, Stat},
     tree::{Entry, FileKind, Metadata, Tree},
     volume::{Volume, VolumeReader},
@@ -200,44 +200,43 @@ impl Disk {
         Root::open(&volume).map(Some).with_context(|| format!("root partition {number} of {}", self.path.display()))
     }
 
-    /// The partition that a `root=` or fstab specification names: `PARTUUID=`, `UUID=`, `LABEL=`,
-    /// `PARTLABEL=`, their `/dev/disk/by-…` forms, `/dev/mmcblk0p2`, `/dev/vda2`, `/dev/sda2`. `None` if nothing matches.
-    pub fn resolve(&self, spec: &str) -> Option<u32> {
-        let table = self.table.as_ref();
-        let by = |tag: &str, folder: &str| {
-            spec.strip_prefix(tag).or_else(|| spec.strip_prefix(folder)).map(|value| value.trim_matches('"'))
-        };
-        if let Some(uuid) = by("PARTUUID=", "/dev/disk/by-partuuid/") {
-            let table = table?;
-            return table
-                .partitions
-                .iter()
-                .map(|partition| partition.number)
-                .find(|&number| table.partuuid(number).is_some_and(|own| own.eq_ignore_ascii_case(uuid)));
-        }
-        if let Some(label) = by("PARTLABEL=", "/dev/disk/by-partlabel/") {
-            return table?.partitions.iter().find(|partition| partition.name == label).map(|partition| partition.number);
-        }
-        if let Some(uuid) = by("UUID=", "/dev/disk/by-uuid/") {
-            return self.find(|id| id.uuid.eq_ignore_ascii_case(uuid));
-        }
-        if let Some(label) = by("LABEL=", "/dev/disk/by-label/") {
-            return self.find(|id| id.label == label);
-        }
-        let device = spec.strip_prefix("/dev/")?;
-        let digits = device.len() - device.bytes().rev().take_while(u8::is_ascii_digit).count();
-        let number: u32 = device[digits..].parse().ok()?;
-        let known = match &device[..digits] {
-            "mmcblk0p" | "vda" | "sda" | "nvme0n1p" => true,
-            _ => false,
-        };
-        (known && table?.partition(number).is_some()).then_some(number)
+    /// Kind, label and UUID of what lies in each volume. What cannot be read counts as unknown.
+    pub fn identities(&self) -> Vec<(u32, Option<Identity>)> {
+        self.volumes().into_iter().map(|(number, volume)| (number, volume.identity().ok().flatten())).collect()
     }
 
-    fn find(&self, wanted: impl Fn(&identify::Identity) -> bool) -> Option<u32> {
-        self.volumes()
-            .into_iter()
-            .find(|(_, volume)| volume.identity().ok().flatten().is_some_and(|identity| wanted(&identity)))
-            .map(|(number, _)| number)
+    /// The partition that a `root=` or fstab specification names, see [`resolve`].
+    pub fn resolve(&self, spec: &str) -> Option<u32> {
+        resolve(self.table.as_ref(), &self.identities(), spec)
     }
+}
+
+/// The partition that a `root=` or fstab specification names: `PARTUUID=`, `UUID=`, `LABEL=`,
+/// `PARTLABEL=`, their `/dev/disk/by-…` forms, `/dev/mmcblk0p2`, `/dev/vda2`, `/dev/sda2`. `None` if nothing matches.
+pub fn resolve(table: Option<&PartitionTable>, volumes: &[(u32, Option<Identity>)], spec: &str) -> Option<u32> {
+    let by = |tag: &str, folder: &str| {
+        spec.strip_prefix(tag).or_else(|| spec.strip_prefix(folder)).map(|value| value.trim_matches('"'))
+    };
+    let find = |wanted: &dyn Fn(&Identity) -> bool| {
+        volumes.iter().find(|(_, identity)| identity.as_ref().is_some_and(wanted)).map(|(number, _)| *number)
+    };
+    if let Some(uuid) = by("PARTUUID=", "/dev/disk/by-partuuid/") {
+        let table = table?;
+        let numbers = table.partitions.iter().map(|partition| partition.number);
+        return numbers.into_iter().find(|&number| table.partuuid(number).is_some_and(|own| own.eq_ignore_ascii_case(uuid)));
+    }
+    if let Some(label) = by("PARTLABEL=", "/dev/disk/by-partlabel/") {
+        return table?.partitions.iter().find(|partition| partition.name == label).map(|partition| partition.number);
+    }
+    if let Some(uuid) = by("UUID=", "/dev/disk/by-uuid/") {
+        return find(&|identity| identity.uuid.eq_ignore_ascii_case(uuid));
+    }
+    if let Some(label) = by("LABEL=", "/dev/disk/by-label/") {
+        return find(&|identity| identity.label == label);
+    }
+    let device = spec.strip_prefix("/dev/")?;
+    let digits = device.len() - device.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let number: u32 = device[digits..].parse().ok()?;
+    let known = matches!(&device[..digits], "mmcblk0p" | "vda" | "sda" | "nvme0n1p");
+    (known && table?.partition(number).is_some()).then_some(number)
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use liblzma::{bufread::XzDecoder, stream::MtStreamBuilder};
 
 use crate::{
+    image::sparse::is_zero,
     progress::{Reporter, Step},
     units::Bytes,
 };
@@ -173,12 +174,11 @@ fn fill(input: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
 
 /// Writes `data` at `start`, leaving out what is zero: beyond the end of the file that reads as zeros.
 fn write_sparse(output: &mut File, start: u64, data: &[u8]) -> io::Result<()> {
-    let empty = |chunk: &[u8]| chunk.iter().all(|&byte| byte == 0);
     let chunks: Vec<&[u8]> = data.chunks(HOLE).collect();
     let mut offset = start;
-    for run in chunks.chunk_by(|a, b| empty(a) == empty(b)) {
+    for run in chunks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
         let length = run.iter().map(|chunk| chunk.len()).sum::<usize>();
-        if !empty(run[0]) {
+        if !is_zero(run[0]) {
             let from = (offset - start) as usize;
             output.seek(SeekFrom::Start(offset))?;
             output.write_all(&data[from..from + length])?;
