@@ -92,6 +92,15 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// Where the keys of clusters are kept unless a folder is named.
+///
+/// # Errors
+///
+/// No home folder is known.
+pub fn default_folder() -> anyhow::Result<PathBuf> {
+    configuration_folder(|name| std::env::var_os(name))
+}
+
 /// XDG Base Directory: a relative `XDG_CONFIG_HOME` is to be ignored.
 fn configuration_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> anyhow::Result<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -11,14 +11,21 @@ pub mod console;
 pub mod folder;
 pub mod frame;
 pub mod link;
+pub mod login;
 pub mod machine;
 pub mod node;
 pub mod ports;
+pub mod probe;
 pub mod process;
 pub mod qmp;
+pub mod report;
 pub mod router;
+pub mod screen;
+pub mod signals;
 pub mod snoop;
+pub mod ssh;
 pub mod switch;
+pub mod trial;
 
 use std::{
     fs,

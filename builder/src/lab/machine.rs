@@ -21,6 +21,14 @@ pub enum Machine {
 }
 
 impl Machine {
+    /// As QEMU calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Virt => "virt",
+            Self::Raspi3b => "raspi3b",
+        }
+    }
+
     /// The boards whose files on the boot partition fit, best first.
     pub fn boards(self) -> &'static [Board] {
         match self {
