@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod disk;
+pub mod edit;
 pub mod ext4;
 pub mod fat;
 pub mod output;

@@ -5,6 +5,8 @@
 //! Data flows `Manifest → Lock → Plan → Image`: only [`source`] touches the network, [`plan`] is
 //! pure, and only [`image`] writes.
 
+pub mod accounts;
+pub mod bootfiles;
 pub mod cache;
 pub mod check;
 pub mod cmd;

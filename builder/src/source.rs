@@ -4,4 +4,5 @@ pub mod apt;
 pub mod bootstrap;
 pub mod decode;
 pub mod download;
+pub mod overlay;
 pub mod tool;

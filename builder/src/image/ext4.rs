@@ -121,6 +121,28 @@ impl Editor {
         }))
     }
 
+    /// Whether there is a directory at `path`, symbolic links followed.
+    ///
+    /// # Errors
+    ///
+    /// The file system cannot be read.
+    pub fn is_directory(&self, path: &Path) -> Result<bool> {
+        Ok(match self.lookup(path, true)? {
+            Some(ino) => self.fs.stat_ino(ino)?.is_dir(),
+            None => false,
+        })
+    }
+
+    /// Gives what stands at `path` owner, permissions, time and further attributes.
+    ///
+    /// # Errors
+    ///
+    /// There is nothing, or no room for the attributes.
+    pub fn adjust(&mut self, path: &Path, meta: &Meta) -> Result<()> {
+        let ino = self.lookup(path, false)?.with_context(|| format!("{} is missing", path.display()))?;
+        self.set_meta(ino, path, meta).with_context(|| format!("changing {}", path.display()))
+    }
+
     /// Names in the directory at `path`, sorted; empty where there is none.
     ///
     /// # Errors
