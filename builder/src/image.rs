@@ -5,6 +5,7 @@ pub mod disk;
 pub mod edit;
 pub mod ext4;
 pub mod fat;
+pub mod grow;
 pub mod output;
 pub mod overlay;
 pub mod sparse;

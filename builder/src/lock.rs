@@ -61,6 +61,9 @@ pub struct BootstrapLock {
     pub date: u64,
     /// The mirror, as it is written into the image's own package sources.
     pub mirror: String,
+    /// Where security updates come from, as it is written into the image's own package sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<String>,
     /// Parts of the archive, such as `main`.
     pub components: Vec<String>,
     /// Debian's name of the userland's architecture.
@@ -190,6 +193,7 @@ mod tests {
                 release: "13.7".into(),
                 date: 1_690_000_000,
                 mirror: "file:///srv/debian".into(),
+                security: None,
                 components: vec!["main".into()],
                 architecture: "armhf".into(),
                 requested: vec!["systemd".into()],

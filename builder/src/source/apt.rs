@@ -86,32 +86,40 @@ pub fn resolve(request: &Request, folder: &Path, reporter: &Reporter) -> Result<
 ///
 /// There is none: the host is no Debian, or uses another archive.
 pub fn host_mirror(etc_apt: &Path) -> Result<String> {
+    find_mirror(etc_apt, "/debian").with_context(|| {
+        format!("{}: no Debian mirror is configured on this machine: name one with --mirror URL", etc_apt.display())
+    })
+}
+
+/// Where the host gets Debian's security updates from, if it does.
+pub fn host_security_mirror(etc_apt: &Path) -> Option<String> {
+    find_mirror(etc_apt, "/debian-security")
+}
+
+fn find_mirror(etc_apt: &Path, ending: &str) -> Option<String> {
     let mut files = vec![etc_apt.join("sources.list")];
     let mut parts: Vec<PathBuf> = fs::read_dir(etc_apt.join("sources.list.d"))
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
     parts.sort();
     files.extend(parts);
-    for file in files {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
+    files.iter().find_map(|file| {
+        let text = fs::read_to_string(file).ok()?;
         let found = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("sources") => deb822_mirror(&text),
-            Some("list") => one_line_mirror(&text),
+            Some("sources") => deb822_mirror(&text, ending),
+            Some("list") => one_line_mirror(&text, ending),
             _ => None,
         };
-        if let Some(mirror) = found {
-            return Ok(mirror.trim_end_matches('/').to_owned());
-        }
-    }
-    bail!("{}: no Debian mirror is configured on this machine: name one with --mirror URL", etc_apt.display())
+        found.map(|mirror| mirror.trim_end_matches('/').to_owned())
+    })
 }
 
-/// A mirror of Debian proper: its path ends in `/debian`; security, Ubuntu and vendors' archives do not count.
-fn is_debian(url: &str) -> bool {
-    url.trim_end_matches('/').ends_with("/debian") && !url.starts_with("cdrom:")
+/// Other archives (Ubuntu's, vendors') do not count.
+fn ends_in(url: &str, ending: &str) -> bool {
+    url.trim_end_matches('/').ends_with(ending) && !url.starts_with("cdrom:")
 }
 
-fn deb822_mirror(text: &str) -> Option<String> {
+fn deb822_mirror(text: &str, ending: &str) -> Option<String> {
     for stanza in text.split("\n\n") {
         let field = |name: &str| {
             stanza.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -124,19 +132,21 @@ fn deb822_mirror(text: &str) -> Option<String> {
         {
             continue;
         }
-        if let Some(url) = field("URIs").and_then(|urls| urls.split_whitespace().find(|url| is_debian(url)).map(str::to_owned)) {
+        if let Some(url) =
+            field("URIs").and_then(|urls| urls.split_whitespace().find(|url| ends_in(url, ending)).map(str::to_owned))
+        {
             return Some(url);
         }
     }
     None
 }
 
-fn one_line_mirror(text: &str) -> Option<String> {
+fn one_line_mirror(text: &str, ending: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let rest = line.trim().strip_prefix("deb ")?.trim_start();
         let rest = if rest.starts_with('[') { rest.split_once(']')?.1 } else { rest };
         let url = rest.split_whitespace().next()?;
-        is_debian(url).then(|| url.to_owned())
+        ends_in(url, ending).then(|| url.to_owned())
     })
 }
 
@@ -252,6 +262,7 @@ impl Apt {
             date: rfc2822_seconds(release.get("Date").map_or("", String::as_str))
                 .with_context(|| format!("the Release file of suite {suite} has no readable date"))?,
             mirror: mirror.to_owned(),
+            security: host_security_mirror(Path::new("/etc/apt")),
             components: request.components.clone(),
             architecture: request.architecture.clone(),
             requested: request.packages.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
@@ -372,14 +383,14 @@ mod tests {
     #[test]
     fn mirrors_are_found_in_both_formats() {
         let deb822 = "Types: deb\n# a comment\nURIs: http://m.invalid/debian-security\nSuites: x\n\nTypes: deb deb-src\nURIs: http://m.invalid/debian/\nSuites: x\n";
-        assert_eq!(deb822_mirror(deb822).as_deref(), Some("http://m.invalid/debian/"));
-        assert_eq!(deb822_mirror("Types: deb-src\nURIs: http://m.invalid/debian\n"), None);
-        assert_eq!(deb822_mirror("Enabled: no\nTypes: deb\nURIs: http://m.invalid/debian\n"), None);
+        assert_eq!(deb822_mirror(deb822, "/debian").as_deref(), Some("http://m.invalid/debian/"));
+        assert_eq!(deb822_mirror("Types: deb-src\nURIs: http://m.invalid/debian\n", "/debian"), None);
+        assert_eq!(deb822_mirror("Enabled: no\nTypes: deb\nURIs: http://m.invalid/debian\n", "/debian"), None);
         assert_eq!(
-            one_line_mirror("# deb x\ndeb [arch=amd64] http://m.invalid/debian x main\n").as_deref(),
+            one_line_mirror("# deb x\ndeb [arch=amd64] http://m.invalid/debian x main\n", "/debian").as_deref(),
             Some("http://m.invalid/debian")
         );
-        assert_eq!(one_line_mirror("deb http://m.invalid/ubuntu x main\n"), None);
+        assert_eq!(one_line_mirror("deb http://m.invalid/ubuntu x main\n", "/debian"), None);
     }
 
     #[test]

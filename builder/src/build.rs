@@ -1,0 +1,152 @@
+//! A build from manifest to image: lock, base, plan, edit, check, output, each step its own.
+
+mod base;
+mod contents;
+mod inputs;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    cache::Cache,
+    check,
+    error::UsageError,
+    image::{disk::Disk, edit, grow, output::Output, output::Compression, sparse::copy_sparse, table::PartitionTable},
+    keys::Keys,
+    lock::Lock,
+    manifest::{Compress, Manifest},
+    plan::Plan,
+    progress::Reporter,
+    units::Bytes,
+};
+
+pub use summary::Summary;
+
+/// What the command line adds to the manifest.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The image, instead of `out/hcl-NAME.img`.
+    pub output: Option<PathBuf>,
+    /// The cache, instead of the user's.
+    pub cache: Option<PathBuf>,
+    /// The folder of cluster keys, instead of the user's.
+    pub keys: Option<PathBuf>,
+    /// The node program's binary, instead of what `make` has built.
+    pub node_program: Option<PathBuf>,
+    /// The Debian mirror, instead of the manifest's or the host's.
+    pub mirror: Option<String>,
+    /// Build exactly this.
+    pub locked: Option<Lock>,
+}
+
+/// Builds the image of `manifest`.
+///
+/// # Errors
+///
+/// Whatever failed. No image stands under the output's name then that was not there before.
+pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Result<Summary> {
+    for warning in manifest.warnings() {
+        reporter.note(format!("Note: {warning}"));
+    }
+    let target = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("out/hcl-{}.img", manifest.name)));
+    let cache = Cache::open(options.cache.as_deref())?;
+    let keys = if manifest.user.ssh_keys.is_empty() { Some(Keys::open(options.keys.as_deref(), manifest.cluster())?) } else { None };
+    // First, so that a target that cannot be written costs no bootstrap, and nobody else builds the same.
+    let mut output = Output::create(&target)?;
+
+    let gathered = inputs::gather(manifest, options, keys.as_ref(), &cache, reporter)?;
+    let base = base::obtain(manifest, &gathered.lock, gathered.origin.as_ref(), &cache, reporter)?;
+
+    let step = reporter.step("copy of the base");
+    let from = std::fs::File::open(&base).with_context(|| format!("opening {}", base.display()))?;
+    copy_sparse(&from, output.file()).with_context(|| format!("copying {} to {}", base.display(), output.path().display()))?;
+    let payload = gathered.payload_size()?;
+    let (boot, root) = partitions(output.path(), reporter)?;
+    let grown = grow::root(output.file(), output.path(), root, Bytes(payload.0 + manifest.output.root_free.0))?;
+    step.done(grown.map_or_else(String::new, |size| format!("root grown to {size}")));
+
+    let mut plan = Plan::new(manifest, &gathered.inputs);
+    plan.edits.extend(contents::describe(manifest, &gathered)?);
+    let step = reporter.counted("injection", plan.edits.len() as u64);
+    let table = table_of(output.path())?;
+    let find = |number: u32| table.partition(number).with_context(|| format!("partition {number} is missing in the base"));
+    edit::apply(output.file(), find(boot)?, find(root)?, &plan, gathered.lock.epoch, &step)?;
+    step.done(format!("{} edits", plan.edits.len()));
+
+    let step = reporter.step("check");
+    verify(output.path(), manifest, reporter)?;
+    step.done("");
+
+    output.attach(suffixed(&target, "lock"), gathered.lock.render()?.into_bytes());
+    let compress = match manifest.output.compress {
+        Compress::None => &[][..],
+        Compress::Xz => &[Compression::Xz],
+        Compress::Zstd => &[Compression::Zstd],
+    };
+    let finished = output.finish(compress, reporter)?;
+    Ok(Summary::new(manifest, &gathered, keys.as_ref(), finished, reporter))
+}
+
+/// The plan and the lock of a build that is not done.
+///
+/// # Errors
+///
+/// Anything that would stop the build before its base is made.
+pub fn plan(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Result<(Lock, Plan)> {
+    let cache = Cache::open(options.cache.as_deref())?;
+    let keys = if manifest.user.ssh_keys.is_empty() { Keys::find(options.keys.as_deref(), manifest.cluster())? } else { None };
+    let gathered = inputs::gather(manifest, options, keys.as_ref(), &cache, reporter)?;
+    let plan = Plan::new(manifest, &gathered.inputs);
+    Ok((gathered.lock, plan))
+}
+
+/// Numbers of boot and root partition.
+fn partitions(image: &Path, reporter: &Reporter) -> Result<(u32, u32)> {
+    let disk = Disk::open(image, reporter)?;
+    let boot = disk.boot_number()?.context("the base has no FAT boot partition: no Pi would start from it")?;
+    let root = disk.root_number()?.context("the base has no root file system that its command line names")?;
+    ensure!(boot != root, "boot and root partition of the base are one");
+    Ok((boot, root))
+}
+
+fn table_of(image: &Path) -> Result<PartitionTable> {
+    let mut file = std::fs::File::open(image).with_context(|| format!("opening {}", image.display()))?;
+    PartitionTable::read(&mut file)?.context("the base has no partition table")
+}
+
+/// No image is called done that would not boot or not cluster.
+fn verify(image: &Path, manifest: &Manifest, reporter: &Reporter) -> Result<()> {
+    let disk = Disk::open(image, reporter)?;
+    let findings = check::run(&disk, &manifest.boards)?;
+    let errors: Vec<String> = findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string).collect();
+    for finding in findings.iter().filter(|finding| !finding.is_error()) {
+        reporter.note(format!("  {finding}"));
+    }
+    if !errors.is_empty() {
+        bail!("the image would not work, so it was not kept: {}", errors.join("; "));
+    }
+    Ok(())
+}
+
+/// `hcl-x.img` → `hcl-x.lock`.
+fn suffixed(target: &Path, extension: &str) -> PathBuf {
+    target.with_extension(extension)
+}
+
+/// Where `make` puts the node program for an architecture, seen from the working directory or from this program.
+fn node_program(options: &Options, architecture: &str) -> Result<PathBuf> {
+    if let Some(path) = &options.node_program {
+        if !path.is_file() {
+            return Err(UsageError::new(format!("--node-program {}: no such file", path.display())));
+        }
+        return Ok(path.clone());
+    }
+    let name = format!("hcl-firstboot-{architecture}");
+    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(|folder| folder.join(&name)));
+    let candidates = [Some(PathBuf::from("target").join(&name)), beside];
+    candidates.into_iter().flatten().find(|path| path.is_file()).with_context(|| {
+        format!("the node program for {architecture} is not built: run `make node`, or name it with --node-program FILE")
+    })
+}

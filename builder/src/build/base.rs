@@ -1,0 +1,122 @@
+//! The base of an image as a raw file in the cache: made or downloaded once, found again by its lock.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cache::{Begin, Cache},
+    image::base::{self, Settings},
+    lock::{BaseLock, BootstrapLock, Lock, PackageLock},
+    manifest::{Base, Manifest, Table},
+    plan,
+    progress::Reporter,
+    source::{
+        bootstrap,
+        download::{Downloads, Origin, Request},
+    },
+    units::{Bytes, Digest},
+};
+
+/// Packages downloaded at a time: enough to hide round trips, few enough for a mirror.
+const CONNECTIONS: usize = 4;
+
+/// The raw base image for `lock`, in the cache.
+pub(super) fn obtain(
+    manifest: &Manifest,
+    lock: &Lock,
+    origin: Option<&(Origin, Option<Bytes>)>,
+    cache: &Cache,
+    reporter: &Reporter,
+) -> Result<PathBuf> {
+    match (&lock.base, &manifest.base) {
+        (BaseLock::Bootstrap(packages), Base::Bootstrap(bootstrap)) => {
+            let kernel = bootstrap.kernel_architecture().debian();
+            let settings = settings(manifest, lock, kernel);
+            // Whatever else decides the bytes is part of the name.
+            let key = Digest::of(format!("{settings:?} {kernel} {} {}", bootstrap::RECIPE, lock.epoch).as_bytes());
+            match cache.begin("debian", &key, reporter)? {
+                Begin::Present(entry) => Ok(entry.path),
+                Begin::Missing(pending) => {
+                    let debs = fetch(&packages.packages, packages, cache, reporter)?;
+                    let tools = fetch(&packages.tools, packages, cache, reporter)?;
+                    let tar = tempfile::Builder::new().prefix("root-").suffix(".tar").tempfile_in(cache.root()).context("creating a work file")?;
+                    let bootstrap_settings = bootstrap::Settings {
+                        kernel_architecture: kernel.to_owned(),
+                        root_label: settings.root_label.clone(),
+                        kernel_parameters: plan::kernel_parameters(),
+                        epoch: lock.epoch,
+                    };
+                    bootstrap::install(packages, &debs, &tools, &bootstrap_settings, tar.path(), reporter)?;
+                    drop(pending.file()?);
+                    base::create(tar.path(), pending.path(), &settings, reporter)?;
+                    let facts = BTreeMap::from([("release".to_owned(), packages.release.clone())]);
+                    Ok(pending.commit(None, facts)?.path)
+                }
+            }
+        }
+        (BaseLock::Download { sha256 }, _) => {
+            let (origin, size) = origin.context("a downloaded base without an origin")?;
+            let request = Request { origin: origin.clone(), sha256: *sha256, size: *size };
+            Ok(Downloads::new(cache, reporter).image(&request)?.path)
+        }
+        (BaseLock::Bootstrap(_), Base::Download(_)) => anyhow::bail!("the lock is of a bootstrapped base, the manifest downloads one"),
+    }
+}
+
+fn settings(manifest: &Manifest, lock: &Lock, kernel: &str) -> Settings {
+    let identity = Digest::of(format!("{} {kernel}", lock.base.digest()).as_bytes());
+    Settings {
+        gpt: manifest.output.table == Table::Gpt,
+        boot: manifest.output.boot_size,
+        root_free: manifest.output.root_free,
+        boot_label: plan::BOOT_LABEL.to_owned(),
+        root_label: plan::ROOT_LABEL.to_owned(),
+        epoch: lock.epoch,
+        identity,
+    }
+}
+
+/// Gets the package files, verified, and names all that cannot be had in one list.
+fn fetch(packages: &[PackageLock], lock: &BootstrapLock, cache: &Cache, reporter: &Reporter) -> Result<Vec<(PackageLock, PathBuf)>> {
+    let total = Bytes(packages.iter().map(|package| package.size).sum());
+    let step = reporter.bytes(format!("{} packages", packages.len()), total);
+    let quiet = Reporter::new(crate::progress::Mode::Quiet);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let downloads = Downloads::new(cache, &quiet);
+                while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = Origin::parse(&format!("{}/{}", lock.mirror, package.path.replace('%', "%25")))
+                        .and_then(|origin| downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) }));
+                    step.advance(package.size);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((package, result));
+                }
+            });
+        }
+    });
+    let mut debs = Vec::new();
+    let mut gone = Vec::new();
+    for (package, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match result {
+            Ok(entry) => debs.push((package.clone(), entry.path)),
+            Err(error) => gone.push(format!("{} {} ({}): {}", package.name, package.version, package.architecture, crate::error::one_line(&error))),
+        }
+    }
+    if !gone.is_empty() {
+        gone.sort();
+        anyhow::bail!("{} of {} packages cannot be had from {}: {}", gone.len(), packages.len(), lock.mirror, gone.join("; "));
+    }
+    debs.sort();
+    step.done(total.to_string());
+    Ok(debs)
+}
