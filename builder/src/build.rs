@@ -11,14 +11,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     cache::Cache,
-    check,
+    check::{self, Evidence, Finding, Severity},
     error::UsageError,
-    image::{disk::Disk, edit, grow, output::Output, output::Compression, sparse::copy_sparse, table::PartitionTable},
+    image::{disk::Disk, edit, grow, output::Compression, output::Output, sparse::copy_sparse, table::PartitionTable},
     keys::Keys,
-    lock::Lock,
-    manifest::{Compress, Manifest},
+    lock::{BaseLock, Lock},
+    manifest::{Compress, Manifest, Table},
     plan::Plan,
     progress::Reporter,
+    source::apt::day,
     units::Bytes,
 };
 
@@ -50,9 +51,10 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     for warning in manifest.warnings() {
         reporter.note(format!("Note: {warning}"));
     }
-    let target = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("out/hcl-{}.img", manifest.name)));
+    let target = target(manifest, options);
     let cache = Cache::open(options.cache.as_deref())?;
-    let keys = if manifest.user.ssh_keys.is_empty() { Some(Keys::open(options.keys.as_deref(), manifest.cluster())?) } else { None };
+    let keys =
+        if manifest.user.ssh_keys.is_empty() { Some(Keys::open(options.keys.as_deref(), manifest.cluster())?) } else { None };
     // First, so that a target that cannot be written costs no bootstrap, and nobody else builds the same.
     let mut output = Output::create(&target)?;
 
@@ -69,10 +71,10 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
 
     let mut plan = Plan::new(manifest, &gathered.inputs);
     plan.edits.extend(contents::describe(manifest, &gathered)?);
-    let step = reporter.counted("injection", plan.edits.len() as u64);
+    let step = reporter.step("injection");
     let table = table_of(output.path())?;
     let find = |number: u32| table.partition(number).with_context(|| format!("partition {number} is missing in the base"));
-    edit::apply(output.file(), find(boot)?, find(root)?, &plan, gathered.lock.epoch, &step)?;
+    edit::apply(output.file(), find(boot)?, find(root)?, &plan, gathered.lock.epoch)?;
     step.done(format!("{} edits", plan.edits.len()));
 
     let step = reporter.step("check");
@@ -102,6 +104,40 @@ pub fn plan(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Resu
     Ok((gathered.lock, plan))
 }
 
+/// The plan as text: where the base comes from, the partitions, every edit.
+pub fn describe(manifest: &Manifest, options: &Options, lock: &Lock, plan: &Plan) -> String {
+    let base = match &lock.base {
+        BaseLock::Download { sha256 } => format!("downloaded image, SHA-256 {sha256}"),
+        BaseLock::Bootstrap(base) => {
+            let bytes = Bytes(base.packages.iter().map(|package| package.size).sum());
+            format!(
+                "Debian {} ({}, suite {}), {}, {} packages, {bytes} to download at most",
+                base.release,
+                base.codename,
+                base.suite,
+                base.architecture,
+                base.packages.len()
+            )
+        }
+    };
+    let Manifest { output, boards, .. } = manifest;
+    let boards: Vec<&str> = boards.iter().map(|board| board.id()).collect();
+    format!(
+        "image   {}\nbase    {base}\nboards  {}\ntable   {}, boot partition {}, {} free in the root partition\ntime    {} ({})\n{plan}",
+        target(manifest, options).display(),
+        boards.join(" "),
+        if output.table == Table::Gpt { "GPT" } else { "MBR" },
+        output.boot_size,
+        output.root_free,
+        lock.epoch,
+        day(lock.epoch),
+    )
+}
+
+fn target(manifest: &Manifest, options: &Options) -> PathBuf {
+    options.output.clone().unwrap_or_else(|| PathBuf::from(format!("out/hcl-{}.img", manifest.name)))
+}
+
 /// Numbers of boot and root partition.
 fn partitions(image: &Path, reporter: &Reporter) -> Result<(u32, u32)> {
     let disk = Disk::open(image, reporter)?;
@@ -119,11 +155,13 @@ fn table_of(image: &Path) -> Result<PartitionTable> {
 /// No image is called done that would not boot or not cluster.
 fn verify(image: &Path, manifest: &Manifest, reporter: &Reporter) -> Result<()> {
     let disk = Disk::open(image, reporter)?;
-    let findings = check::run(&disk, &manifest.boards)?;
-    let errors: Vec<String> = findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string).collect();
-    for finding in findings.iter().filter(|finding| !finding.is_error()) {
-        reporter.note(format!("  {finding}"));
+    let evidence = Evidence::gather(&disk, &manifest.boards, reporter)?;
+    let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
+        check::run(&evidence).into_iter().partition(|finding| finding.severity == Severity::Error);
+    for warning in warnings {
+        reporter.note(format!("  Note: {} ({})", warning.message, warning.rule));
     }
+    let errors: Vec<String> = errors.into_iter().map(|error| format!("{} ({})", error.message, error.rule)).collect();
     if !errors.is_empty() {
         bail!("the image would not work, so it was not kept: {}", errors.join("; "));
     }

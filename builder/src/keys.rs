@@ -37,11 +37,7 @@ impl Keys {
     /// No home folder is known, a file or folder may be read by others (with the `chmod` to type), what lies there is no
     /// key, or it cannot be written.
     pub fn open(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<Self> {
-        let base = match dir {
-            Some(dir) => dir.to_owned(),
-            None => configuration_folder(|name| std::env::var_os(name))?,
-        };
-        let folder = base.join(cluster.as_str());
+        let folder = folder(dir, cluster)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -63,6 +59,15 @@ impl Keys {
         let public: PublicKey = line.parse().map_err(|error: BadText| UsageError::new(error.0))?;
         write_public(&folder, &public)?;
         Ok(Self { public, private, made })
+    }
+
+    /// As [`Keys::open`], but makes nothing: `None` where there is no key pair yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keys::open`].
+    pub fn find(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<Option<Self>> {
+        if folder(dir, cluster)?.join("id_ed25519").exists() { Self::open(dir, cluster).map(Some) } else { Ok(None) }
     }
 
     /// The line for `authorized_keys`.
@@ -99,6 +104,14 @@ impl fmt::Debug for Keys {
 /// No home folder is known.
 pub fn default_folder() -> anyhow::Result<PathBuf> {
     configuration_folder(|name| std::env::var_os(name))
+}
+
+fn folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
+    let base = match dir {
+        Some(dir) => dir.to_owned(),
+        None => default_folder()?,
+    };
+    Ok(base.join(cluster.as_str()))
 }
 
 /// XDG Base Directory: a relative `XDG_CONFIG_HOME` is to be ignored.

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod bootfiles;
+pub mod build;
 pub mod cache;
 pub mod check;
 pub mod cmd;

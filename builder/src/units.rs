@@ -76,6 +76,24 @@ impl Digest {
         Self(sha2::Sha256::digest(data).into())
     }
 
+    /// The digest of all that `from` gives.
+    ///
+    /// # Errors
+    ///
+    /// Reading fails.
+    pub fn of_reader(from: &mut impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(Self::finish(hasher)),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// A digest from a finished hasher.
     pub fn finish(hasher: sha2::Sha256) -> Self {
         Self(hasher.finalize().into())

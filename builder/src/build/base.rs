@@ -47,7 +47,11 @@ pub(super) fn obtain(
                 Begin::Missing(pending) => {
                     let debs = fetch(&packages.packages, packages, cache, reporter)?;
                     let tools = fetch(&packages.tools, packages, cache, reporter)?;
-                    let tar = tempfile::Builder::new().prefix("root-").suffix(".tar").tempfile_in(cache.root()).context("creating a work file")?;
+                    let tar = tempfile::Builder::new()
+                        .prefix("root-")
+                        .suffix(".tar")
+                        .tempfile_in(cache.root())
+                        .context("creating a work file")?;
                     let bootstrap_settings = bootstrap::Settings {
                         kernel_architecture: kernel.to_owned(),
                         root_label: settings.root_label.clone(),
@@ -67,7 +71,9 @@ pub(super) fn obtain(
             let request = Request { origin: origin.clone(), sha256: *sha256, size: *size };
             Ok(Downloads::new(cache, reporter).image(&request)?.path)
         }
-        (BaseLock::Bootstrap(_), Base::Download(_)) => anyhow::bail!("the lock is of a bootstrapped base, the manifest downloads one"),
+        (BaseLock::Bootstrap(_), Base::Download(_)) => {
+            anyhow::bail!("the lock is of a bootstrapped base, the manifest downloads one")
+        }
     }
 }
 
@@ -85,7 +91,12 @@ fn settings(manifest: &Manifest, lock: &Lock, kernel: &str) -> Settings {
 }
 
 /// Gets the package files, verified, and names all that cannot be had in one list.
-fn fetch(packages: &[PackageLock], lock: &BootstrapLock, cache: &Cache, reporter: &Reporter) -> Result<Vec<(PackageLock, PathBuf)>> {
+fn fetch(
+    packages: &[PackageLock],
+    lock: &BootstrapLock,
+    cache: &Cache,
+    reporter: &Reporter,
+) -> Result<Vec<(PackageLock, PathBuf)>> {
     let total = Bytes(packages.iter().map(|package| package.size).sum());
     let step = reporter.bytes(format!("{} packages", packages.len()), total);
     let quiet = Reporter::new(crate::progress::Mode::Quiet);
@@ -96,8 +107,10 @@ fn fetch(packages: &[PackageLock], lock: &BootstrapLock, cache: &Cache, reporter
             scope.spawn(|| {
                 let downloads = Downloads::new(cache, &quiet);
                 while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = Origin::parse(&format!("{}/{}", lock.mirror, package.path.replace('%', "%25")))
-                        .and_then(|origin| downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) }));
+                    let result =
+                        Origin::parse(&format!("{}/{}", lock.mirror, package.path.replace('%', "%25"))).and_then(|origin| {
+                            downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) })
+                        });
                     step.advance(package.size);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((package, result));
                 }
@@ -109,7 +122,13 @@ fn fetch(packages: &[PackageLock], lock: &BootstrapLock, cache: &Cache, reporter
     for (package, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
         match result {
             Ok(entry) => debs.push((package.clone(), entry.path)),
-            Err(error) => gone.push(format!("{} {} ({}): {}", package.name, package.version, package.architecture, crate::error::one_line(&error))),
+            Err(error) => gone.push(format!(
+                "{} {} ({}): {}",
+                package.name,
+                package.version,
+                package.architecture,
+                crate::error::one_line(&error)
+            )),
         }
     }
     if !gone.is_empty() {

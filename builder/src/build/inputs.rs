@@ -29,7 +29,13 @@ pub(super) struct Gathered {
 }
 
 /// Finds and pins everything; with `--locked` compares it with the lock.
-pub(super) fn gather(manifest: &Manifest, options: &Options, keys: Option<&Keys>, cache: &Cache, reporter: &Reporter) -> Result<Gathered> {
+pub(super) fn gather(
+    manifest: &Manifest,
+    options: &Options,
+    keys: Option<&Keys>,
+    cache: &Cache,
+    reporter: &Reporter,
+) -> Result<Gathered> {
     let locked = options.locked.as_ref();
     let mut origin = None;
     let base = match &manifest.base {
@@ -149,9 +155,9 @@ fn request(manifest: &Manifest, bootstrap: &Bootstrap, options: &Options) -> apt
 /// `SOURCE_DATE_EPOCH` if it is set, else the lock's, else the date of the archive; a downloaded base has none of its own.
 fn epoch(base: &BaseLock, locked: Option<&Lock>) -> Result<u64> {
     if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
-        return text
-            .parse()
-            .map_err(|_| crate::error::UsageError::new(format!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds since 1970")));
+        return text.parse().map_err(|_| {
+            crate::error::UsageError::new(format!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds since 1970"))
+        });
     }
     Ok(match (locked, base) {
         (Some(lock), _) => lock.epoch,
@@ -180,9 +186,6 @@ fn file_size(path: &Path) -> Result<u64> {
 }
 
 fn digest_of(path: &Path) -> Result<Digest> {
-    use sha2::Digest as _;
     let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut hasher = sha2::Sha256::new();
-    std::io::copy(&mut file, &mut hasher).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Digest::finish(hasher))
+    Digest::of_reader(&mut file).with_context(|| format!("reading {}", path.display()))
 }

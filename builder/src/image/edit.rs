@@ -18,7 +18,6 @@ use crate::{
     accounts::{Account, Database},
     bootfiles,
     plan::{Edit, Plan},
-    progress::Step,
 };
 
 /// Where the kernel command line and the firmware's settings stand on the boot partition.
@@ -33,7 +32,7 @@ const RASPI_FIRMWARE: &str = "/etc/default/raspi-firmware";
 /// # Errors
 ///
 /// A file system is damaged or full, or a host file cannot be read; `file` is in no defined state then.
-pub fn apply(file: &Arc<File>, boot: &Partition, root: &Partition, plan: &Plan, epoch: u64, step: &Step) -> Result<()> {
+pub fn apply(file: &Arc<File>, boot: &Partition, root: &Partition, plan: &Plan, epoch: u64) -> Result<()> {
     let overlay = |partition: &Partition| {
         Overlay::new(file.clone(), partition.offset(), partition.size.bytes().0).map(Arc::new).context("opening a partition")
     };
@@ -41,7 +40,6 @@ pub fn apply(file: &Arc<File>, boot: &Partition, root: &Partition, plan: &Plan, 
     let mut root = ext4::Editor::open(overlay(root)?, epoch as i64)?;
     for edit in &plan.edits {
         apply_one(edit, &mut boot, &mut root, epoch).with_context(|| format!("plan: {edit}"))?;
-        step.advance(1);
     }
     boot.finish()?;
     root.finish()

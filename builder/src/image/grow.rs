@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::{
     disk::Disk,
     sparse::{is_zero, zero_range},
-    table::{PartitionTable, Sectors},
+    table::Sectors,
 };
 use crate::{source::tool::Tool, units::Bytes};
 

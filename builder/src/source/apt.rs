@@ -376,6 +376,12 @@ pub(crate) fn day(seconds: u64) -> String {
     format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + u64::from(month <= 2))
 }
 
+/// `09:15:44` of seconds since 1970.
+pub(crate) fn time_of_day(seconds: u64) -> String {
+    let seconds = seconds % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,128 @@
+//! What the image says of itself: `/usr/share/hcl/image.json` and a bill of materials in SPDX.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::inputs::Gathered;
+use crate::{
+    image::tree::{Content, Entry, Meta, Node},
+    lock::{BaseLock, PackageLock},
+    manifest::Manifest,
+    plan::Edit,
+    source::apt::{day, time_of_day},
+};
+
+/// Folder in the image.
+const FOLDER: &str = "/usr/share/hcl";
+
+/// The edits that lay both files. No key and no password is in either.
+pub(super) fn describe(manifest: &Manifest, gathered: &Gathered) -> Result<Vec<Edit>> {
+    let file = |name: &str, value: &Value| -> Result<Edit> {
+        let mut text = serde_json::to_string_pretty(value).with_context(|| format!("writing {name}"))?;
+        text.push('\n');
+        Ok(Edit::Put(Entry {
+            path: PathBuf::from(FOLDER).join(name),
+            node: Node::File(Content::Bytes(text.into_bytes())),
+            meta: Meta::root(0o644, gathered.lock.epoch as i64),
+        }))
+    };
+    Ok(vec![file("image.json", &image(manifest, gathered))?, file("image.spdx.json", &spdx(manifest, gathered))?])
+}
+
+fn image(manifest: &Manifest, gathered: &Gathered) -> Value {
+    let lock = &gathered.lock;
+    let overlays: Vec<Value> = gathered
+        .inputs
+        .overlays
+        .iter()
+        .map(|(name, entries)| {
+            let files: Vec<String> =
+                entries.iter().filter(|entry| entry.node != Node::Dir).map(|entry| entry.path.display().to_string()).collect();
+            json!({ "name": name, "sha256": lock.overlays.get(name), "files": files })
+        })
+        .collect();
+    let base = match &lock.base {
+        BaseLock::Download { sha256 } => json!({ "kind": "download", "sha256": sha256 }),
+        BaseLock::Bootstrap(base) => json!({
+            "kind": "bootstrap", "suite": base.suite, "codename": base.codename, "release": base.release,
+            "architecture": base.architecture,
+            "packages": base.packages.iter().map(|package| json!({
+                "name": package.name, "version": package.version, "architecture": package.architecture, "sha256": package.sha256,
+            })).collect::<Vec<_>>(),
+        }),
+    };
+    json!({
+        "format": 1,
+        "name": manifest.name.to_string(),
+        "cluster": manifest.cluster().to_string(),
+        "builder": env!("CARGO_PKG_VERSION"),
+        "time": lock.epoch,
+        "manifest": { "sha256": lock.manifest },
+        "boards": manifest.boards.iter().map(|board| board.id()).collect::<Vec<_>>(),
+        "node-program": { "path": "/usr/sbin/hcl-firstboot", "sha256": lock.node_program },
+        "overlays": overlays,
+        "files": manifest.files.iter().map(|file| file.path.to_string()).collect::<Vec<_>>(),
+        "ssh-keys": lock.ssh_keys,
+        "base": base,
+    })
+}
+
+/// SPDX 2.3 (ISO/IEC 5962): one package for each Debian package and one for the node program.
+fn spdx(manifest: &Manifest, gathered: &Gathered) -> Value {
+    let lock = &gathered.lock;
+    let debian: &[PackageLock] = match &lock.base {
+        BaseLock::Bootstrap(base) => &base.packages,
+        BaseLock::Download { .. } => &[],
+    };
+    let mut packages = vec![
+        json!({
+            "SPDXID": "SPDXRef-image", "name": format!("hcl-{}", manifest.name), "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false, "primaryPackagePurpose": "OPERATING-SYSTEM",
+        }),
+        json!({
+            "SPDXID": "SPDXRef-hcl-firstboot", "name": "hcl-firstboot", "versionInfo": env!("CARGO_PKG_VERSION"),
+            "downloadLocation": "NOASSERTION", "filesAnalyzed": false, "licenseDeclared": "MIT OR Apache-2.0",
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": lock.node_program }],
+        }),
+    ];
+    let mut relationships = vec![
+        json!({ "spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-image" }),
+        json!({ "spdxElementId": "SPDXRef-image", "relationshipType": "CONTAINS", "relatedSpdxElement": "SPDXRef-hcl-firstboot" }),
+    ];
+    for package in debian {
+        let id = format!("SPDXRef-deb-{}-{}", identifier(&package.name), package.architecture);
+        let purl = format!("pkg:deb/debian/{}@{}?arch={}", package.name, purl_escape(&package.version), package.architecture);
+        packages.push(json!({
+            "SPDXID": id, "name": package.name, "versionInfo": package.version, "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false, "licenseDeclared": "NOASSERTION",
+            "comment": format!("licence in /usr/share/doc/{}/copyright of the image", package.name),
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
+            "externalRefs": [{ "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl }],
+        }));
+        relationships.push(json!({ "spdxElementId": "SPDXRef-image", "relationshipType": "CONTAINS", "relatedSpdxElement": id }));
+    }
+    json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": format!("hcl-{}", manifest.name),
+        "documentNamespace": format!("urn:hcl-image:{}:{}", lock.manifest, lock.base.digest()),
+        "creationInfo": {
+            "created": format!("{}T{}Z", day(lock.epoch), time_of_day(lock.epoch)),
+            "creators": [format!("Tool: hcl-image-{}", env!("CARGO_PKG_VERSION"))],
+        },
+        "packages": packages,
+        "relationships": relationships,
+    })
+}
+
+/// SPDX identifiers hold letters, digits, `.` and `-` only.
+fn identifier(name: &str) -> String {
+    name.replace('+', ".p")
+}
+
+fn purl_escape(version: &str) -> String {
+    version.replace('+', "%2B").replace(':', "%3A").replace('~', "%7E")
+}

@@ -1,0 +1,98 @@
+//! What a person reads at the end of a build: what went in, what came out, what to type next.
+
+use std::path::{Path, PathBuf};
+
+use super::inputs::Gathered;
+use crate::{
+    image::output::Finished,
+    keys::Keys,
+    lock::BaseLock,
+    manifest::Manifest,
+    progress::{Mode, Reporter},
+    units::Digest,
+};
+
+/// The result of a build.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The image.
+    pub image: PathBuf,
+    /// Its digest.
+    pub sha256: Digest,
+    text: String,
+}
+
+impl Summary {
+    pub(super) fn new(
+        manifest: &Manifest,
+        gathered: &Gathered,
+        keys: Option<&Keys>,
+        finished: Finished,
+        reporter: &Reporter,
+    ) -> Self {
+        let lock = &gathered.lock;
+        let mut lines = vec![String::new()];
+        let mut line = |key: &str, value: String| lines.push(format!("  {key:<10} {value}"));
+        line("image", format!("{} ({}, {} on disk)", finished.path.display(), finished.size, finished.stored));
+        line("sha256", finished.sha256.to_string());
+        for (path, size) in &finished.sides {
+            line("beside it", format!("{} ({size})", path.display()));
+        }
+        match &lock.base {
+            BaseLock::Bootstrap(base) => line(
+                "system",
+                format!("Debian {} ({}), {}, {} packages", base.release, base.codename, base.architecture, base.packages.len()),
+            ),
+            BaseLock::Download { sha256 } => line("base", sha256.to_string()),
+        }
+        let engine = match &lock.base {
+            BaseLock::Bootstrap(base) => base.packages.iter().find(|package| package.name == "docker.io"),
+            BaseLock::Download { .. } => None,
+        };
+        if let Some(engine) = engine {
+            line("engine", format!("Docker {}", engine.version));
+        }
+        line("node", format!("hcl-firstboot {}, VLAN {}", lock.node_program.short(), manifest.node.vlan));
+        line("boards", manifest.boards.iter().map(|board| board.name()).collect::<Vec<_>>().join(", "));
+        let steps = reporter.finished();
+        let longest: Vec<String> = steps
+            .iter()
+            .filter(|step| step.took.as_secs_f64() >= 0.1)
+            .map(|step| format!("{} {:.1}", step.title, step.took.as_secs_f64()))
+            .collect();
+        line("seconds", format!("{:.1}: {}", steps.iter().map(|step| step.took.as_secs_f64()).sum::<f64>(), longest.join(", ")));
+        match keys {
+            Some(keys) if keys.made() => line("login", format!("a new key pair, kept in {}", keys.private_path().display())),
+            Some(keys) => line("login", format!("the key pair in {}", keys.private_path().display())),
+            None => line("login", format!("{} keys of the manifest", lock.ssh_keys.len())),
+        }
+        lines.push(String::new());
+        lines.push("Next:".to_owned());
+        let image = quote(&finished.path);
+        lines.push(format!("  sudo dd if={image} of=/dev/sdX bs=4M conv=fsync status=progress    # your card reader; or Etcher"));
+        lines.push(format!("  sudo bmaptool copy {image} /dev/sdX                                # faster: skips what is empty"));
+        lines.push(format!("  hcl-image up {image}                                               # no Pi at hand: in QEMU"));
+        if let Some(keys) = keys {
+            lines.push(format!("  {}", keys.ssh_command(&manifest.user.name, "NODE")));
+        }
+        Self { image: finished.path, sha256: finished.sha256, text: lines.join("\n") }
+    }
+
+    /// Prints it, as text or as an event.
+    pub fn print(&self, reporter: &Reporter) {
+        match reporter.mode() {
+            Mode::Json => reporter.emit(&serde_json::json!({
+                "event": "built", "image": self.image, "sha256": self.sha256.to_string(),
+            })),
+            Mode::Text => eprintln!("{}", self.text),
+            Mode::Quiet => {}
+        }
+    }
+}
+
+/// A path as a shell takes it.
+fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
