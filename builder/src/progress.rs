@@ -1,17 +1,26 @@
 //! Progress for people and for programs.
 //!
 //! A [`Reporter`] is shared by everything that takes time. On a terminal a [`Step`] is a bar; without
-//! one it is a line at its start and one at its end; with `--json` every step is a pair of events.
+//! one it is a line at its start, one every ten seconds and one at its end; with `--json` every step is a pair of
+//! events with one a second between them.
 
 use std::{
     io::{IsTerminal, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::units::Bytes;
+
+/// How often a step says how far it is where there is no terminal.
+const LINES: Duration = Duration::from_secs(10);
+/// How often a program is told.
+const EVENTS: Duration = Duration::from_secs(1);
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +46,8 @@ pub struct Finished {
 #[derive(Clone, Debug)]
 pub struct Reporter {
     mode: Mode,
-    terminal: bool,
+    /// All bars, so that lines can be written above them; none without a terminal.
+    bars: Option<MultiProgress>,
     finished: Arc<Mutex<Vec<Finished>>>,
 }
 
@@ -45,7 +55,8 @@ impl Reporter {
     /// A reporter for `mode`; whether there is a terminal is found out here.
     pub fn new(mode: Mode) -> Self {
         let terminal = mode == Mode::Text && std::io::stderr().is_terminal();
-        Self { mode, terminal, finished: Arc::default() }
+        let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        Self { mode, bars, finished: Arc::default() }
     }
 
     /// Who reads the output.
@@ -64,12 +75,12 @@ impl Reporter {
     }
 
     fn begin(&self, title: String, total: Option<u64>) -> Step {
-        let bar = if self.terminal {
+        let bar = if let Some(bars) = &self.bars {
             let (bar, template) = match total {
                 Some(total) => (ProgressBar::new(total), "  {msg:36} {bar:30} {bytes:>10} of {total_bytes:10} {eta:>4}"),
                 None => (ProgressBar::new_spinner(), "  {msg:36} {spinner} {elapsed}"),
             };
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+            let bar = bars.add(bar);
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
@@ -84,13 +95,23 @@ impl Reporter {
             }
             None
         };
-        Step { reporter: self.clone(), title, bar, started: Instant::now(), done: false }
+        let started = Instant::now();
+        let (count, said) = (AtomicU64::new(0), Mutex::new(started));
+        Step { reporter: self.clone(), title, bar, total, count, said, started, done: false }
+    }
+
+    /// A line on standard error, above the bars.
+    fn line(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
     }
 
     /// A line a person should see (nothing with `--quiet`, an event with `--json`).
     pub fn note(&self, text: impl AsRef<str>) {
         match self.mode {
-            Mode::Text => eprintln!("{}", text.as_ref()),
+            Mode::Text => self.line(text.as_ref()),
             Mode::Json => self.emit(&serde_json::json!({"event": "note", "text": text.as_ref()})),
             Mode::Quiet => {}
         }
@@ -117,6 +138,12 @@ pub struct Step {
     reporter: Reporter,
     title: String,
     bar: Option<ProgressBar>,
+    /// Bytes to do, where that is known.
+    total: Option<u64>,
+    /// Bytes done.
+    count: AtomicU64,
+    /// When it last said how far it is.
+    said: Mutex<Instant>,
     started: Instant,
     done: bool,
 }
@@ -124,8 +151,27 @@ pub struct Step {
 impl Step {
     /// `count` more bytes are done.
     pub fn advance(&self, count: u64) {
+        let done = self.count.fetch_add(count, Ordering::Relaxed) + count;
         if let Some(bar) = &self.bar {
             bar.inc(count);
+            return;
+        }
+        let every = match self.reporter.mode {
+            Mode::Text => LINES,
+            Mode::Json => EVENTS,
+            Mode::Quiet => return,
+        };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.elapsed() < every {
+            return;
+        }
+        *said = Instant::now();
+        if self.reporter.mode == Mode::Json {
+            self.reporter.emit(&serde_json::json!({
+                "event": "step-progress", "step": self.title, "done": done, "bytes": self.total
+            }));
+        } else {
+            self.reporter.line(&format!("  {} {}", self.title, how_far(done, self.total)));
         }
     }
 
@@ -145,7 +191,7 @@ impl Step {
         }
         let result = result.as_ref();
         match self.reporter.mode {
-            Mode::Text => eprintln!("  {:<36} {:>7.1} s  {result}", self.title, took.as_secs_f64()),
+            Mode::Text => self.reporter.line(format!("  {:<36} {:>7.1} s  {result}", self.title, took.as_secs_f64()).trim_end()),
             Mode::Json => self.reporter.emit(&serde_json::json!({
                 "event": "step-done", "step": self.title, "seconds": took.as_secs_f64(), "result": result
             })),
@@ -165,5 +211,44 @@ impl Drop for Step {
             }
             self.reporter.emit(&serde_json::json!({"event": "step-failed", "step": self.title}));
         }
+    }
+}
+
+/// `37 % of 1.2 GiB`, or how much where the end is not known.
+fn how_far(done: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) if total > 0 => format!("{:>3} % of {}", (u128::from(done) * 100 / u128::from(total)).min(100), Bytes(total)),
+        _ => Bytes(done).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is() {
+        for (done, total, text) in [
+            (0, Some(10), "  0 % of 10 B"),
+            (1 << 29, Some(1 << 30), " 50 % of 1.0 GiB"),
+            (20, Some(10), "100 % of 10 B"),
+            (u64::MAX, Some(u64::MAX), "100 % of 16777216 TiB"),
+            (1536, None, "1.5 KiB"),
+            (0, Some(0), "0 B"),
+        ] {
+            assert_eq!(how_far(done, total), text);
+        }
+    }
+
+    #[test]
+    fn only_steps_that_end_well_are_finished() {
+        let reporter = Reporter::new(Mode::Quiet);
+        drop(reporter.step("fails"));
+        let step = reporter.bytes("works", Bytes(10));
+        step.advance(7);
+        step.detail("a part");
+        step.done("all of it");
+        let titles: Vec<String> = reporter.finished().into_iter().map(|step| step.title).collect();
+        assert_eq!(titles, ["works"]);
     }
 }
