@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write,
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -21,21 +21,29 @@ use proptest::prelude::*;
 use web::{Asked, Reply, Web};
 
 /// A raw image of 3 MiB of which half is zero.
-fn image() -> Vec<u8> {
-    let mut state = 7u64;
-    (0..3 << 20)
-        .map(|at| {
+fn image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let mut state = 7u64;
+        let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if at / 4096 % 2 == 0 { 0 } else { (state >> 57) as u8 }
-        })
-        .collect()
+            (state >> 57) as u8
+        };
+        let blocks = (0..3 << 8).map(|block| if block % 2 == 0 { vec![0; 4096] } else { (0..4096).map(|_| next()).collect() });
+        blocks.flatten().collect()
+    })
 }
 
 fn packed() -> Arc<Vec<u8>> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
-    encoder.include_checksum(true).expect("an option");
-    encoder.write_all(&image()).expect("memory");
-    Arc::new(encoder.finish().expect("memory"))
+    static PACKED: OnceLock<Arc<Vec<u8>>> = OnceLock::new();
+    PACKED
+        .get_or_init(|| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+            encoder.include_checksum(true).expect("an option");
+            encoder.write_all(image()).expect("memory");
+            Arc::new(encoder.finish().expect("memory"))
+        })
+        .clone()
 }
 
 fn patience() -> Patience {
@@ -84,7 +92,7 @@ fn request(url: &str, body: &[u8]) -> Request {
 
 fn assert_image(entry: &Entry) {
     assert!(fs::read(&entry.path).expect("readable") == image());
-    assert_eq!(entry.content, Some(Digest::of(&image())));
+    assert_eq!(entry.content, Some(Digest::of(image())));
 }
 
 #[test]

@@ -2,16 +2,20 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead, BufReader, Read},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use hcl_image::{
+    cache::{Begin, Cache},
     image::output::{Compression, Finished, Output},
     progress::{Mode, Reporter},
+    source::download::{Downloads, Origin, Request},
     units::{Bytes, Digest},
 };
+use rustix::process::{Pid, Signal};
 
 /// Runs a judge; one that is missing fails the test.
 fn run(program: &str, args: &[&dyn AsRef<std::ffi::OsStr>], folder: &Path) -> (bool, String) {
@@ -297,4 +301,136 @@ fn the_block_map_is_right_for_a_card_that_was_used_before() {
         }
     }
     inspect_card(&card, folder.path()).expect_err("a bad card");
+}
+
+/// Not a test of its own: a build that the tests below end from outside. It says when it is under way, and goes on
+/// when its standard input ends.
+#[test]
+fn victim() {
+    let Some(target) = std::env::var_os("HCL_TEST_TARGET") else { return };
+    let output = Output::create(Path::new(&target)).expect("created");
+    fill(output.file(), false);
+    println!("under way");
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("readable");
+    output.finish(&BOTH, &quiet()).map(|_| ()).unwrap_or_else(|error| panic!("{}", hcl_image::error::one_line(&error)));
+}
+
+fn start_victim(target: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "victim", "--nocapture"])
+        .env("HCL_TEST_TARGET", target)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let lines = BufReader::new(child.stdout.as_mut().expect("its output")).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("under way")), "it ended at once");
+    child
+}
+
+#[test]
+fn a_signal_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("lab.img");
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let child = start_victim(&target);
+        assert_eq!(names(folder.path()), ["lab.img.partial"]);
+        rustix::process::kill_process(Pid::from_child(&child), signal).expect("a child");
+        let output = child.wait_with_output().expect("a child");
+        assert_eq!(output.status.code(), Some(code));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
+        assert!(names(folder.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_killed_build_leaves_no_image_and_the_next_one_succeeds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("lab.img");
+    let mut whole = None;
+    for round in 0..20u64 {
+        let mut child = start_victim(&target);
+        drop(child.stdin.take());
+        // Somewhere in the last part: spinning is no time, but spreads well.
+        for _ in 0..round * round * 20_000 {
+            std::hint::spin_loop();
+        }
+        child.kill().expect("a child");
+        child.wait().expect("a child");
+        if target.exists() {
+            // Named, so whole, with all that belongs to it.
+            judge("sha256sum", &[&"-c", &"lab.img.sha256", &"lab.img.xz.sha256", &"lab.img.zst.sha256"], folder.path());
+            judge("bmaptool", &[&"copy", &"lab.img", &"copy.img"], folder.path());
+            whole = Some(round);
+            for name in names(folder.path()) {
+                fs::remove_file(folder.path().join(name)).expect("removable");
+            }
+        }
+    }
+    build(&target, false, &BOTH);
+    assert!(names(folder.path()).iter().all(|name| !name.ends_with(".partial")), "{whole:?}: {:?}", names(folder.path()));
+}
+
+/// Runs a test of this file, named in [`full_disk_inside`], where the temporary folder is a disk of `size`.
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "mount -t tmpfs -o size=3m none \"$1\" && exec \"$2\" --exact full_disk_inside --nocapture";
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(std::env::current_exe().expect("this test"))
+        .env("HCL_TEST_DISK", folder.path())
+        .output()
+        .expect("install util-linux");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("the disk was full"), "{text}");
+}
+
+/// Not a test of its own, see above.
+#[test]
+fn full_disk_inside() {
+    let Some(disk) = std::env::var_os("HCL_TEST_DISK").map(PathBuf::from) else { return };
+    let target = disk.join("lab.img");
+    fs::write(&target, b"an older image").expect("room");
+    let says = |error: anyhow::Error| {
+        let line = hcl_image::error::one_line(&error);
+        assert!(line.contains("No space left"), "{line}");
+    };
+    // The image has room, its compressed copy has not.
+    let output = Output::create(&target).expect("created");
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(2 << 20)
+    .collect();
+    output.file().write_all_at(&noise, 0).expect("room");
+    says(output.finish(&[Compression::Zstd], &quiet()).expect_err("full"));
+    assert_eq!(names(&disk), ["lab.img"]);
+    assert_eq!(fs::read(&target).expect("readable"), b"an older image");
+
+    // The cache: nothing half is left, and what was there is good.
+    let cache = Cache::open(Some(&disk.join("cache"))).expect("a cache");
+    let begin = |key: &[u8]| match cache.begin("base", &Digest::of(key), &quiet()).expect("begin") {
+        Begin::Missing(pending) => pending,
+        Begin::Present(entry) => panic!("{entry:?}"),
+    };
+    let good = begin(b"good");
+    good.file().expect("a file").write_all_at(b"good", 0).expect("room");
+    good.commit(Some(Digest::of(b"good")), Default::default()).expect("room");
+    let packed = disk.join("packed");
+    fs::write(&packed, &noise[..1 << 20]).expect("room");
+    let downloads = Downloads::new(&cache, &quiet());
+    let request = Request { origin: Origin::File(packed), sha256: Digest::of(&noise[..1 << 20]), size: None };
+    let filler = disk.join("filler");
+    fs::write(&filler, &noise[..3 << 19]).expect("room");
+    says(downloads.image(&request).expect_err("full"));
+    says(downloads.file(&request).expect_err("full"));
+    fs::remove_file(&filler).expect("removable");
+    cache.verify("base", &Digest::of(b"good")).expect("still good");
+    downloads.image(&request).expect("room again");
+    println!("the disk was full");
 }
