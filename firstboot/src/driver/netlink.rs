@@ -1,5 +1,7 @@
 //! rtnetlink: links as the kernel tells them, and what we ask it to do with them.
 
+mod message;
+
 use std::{
     collections::VecDeque,
     fs, io,
@@ -10,12 +12,13 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
+use self::message::RtLink;
 use crate::{
     link::{Link, LinkKind, Mac},
     node::{Event, Fault},
@@ -70,7 +73,7 @@ impl AsFd for Watcher {
 }
 
 /// The messages in a datagram; what cannot be read is left out, as the kernel may tell more than this program knows.
-fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RtLink>> {
     let mut rest = datagram;
     let mut messages = Vec::new();
     while let Some(length) = rest.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length) as usize) {
@@ -84,11 +87,11 @@ fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     messages
 }
 
-fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
+fn event(message: NetlinkMessage<RtLink>) -> Option<Event> {
     let NetlinkPayload::InnerMessage(message) = message.payload else { return None };
     match message {
-        RouteNetlinkMessage::NewLink(message) if is_link(&message) => Some(Event::LinkChanged(link(&message))),
-        RouteNetlinkMessage::DelLink(message) if is_link(&message) => Some(Event::LinkRemoved { index: message.header.index }),
+        RtLink::New(message) if is_link(&message) => Some(Event::LinkChanged(link(&message))),
+        RtLink::Del(message) if is_link(&message) => Some(Event::LinkRemoved { index: message.header.index }),
         _ => None,
     }
 }
@@ -174,8 +177,8 @@ impl Kernel {
     /// All links there are.
     pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut links = Vec::new();
-        self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |message| {
-            if let RouteNetlinkMessage::NewLink(message) = message {
+        self.request(RtLink::Get(LinkMessage::default()), NLM_F_DUMP, |message| {
+            if let RtLink::New(message) = message {
                 links.push(link(&message));
             }
         })?;
@@ -183,7 +186,7 @@ impl Kernel {
     }
 
     pub(super) fn bring_up(&mut self, index: u32) -> Result<Outcome, Fault> {
-        let done = self.change(RouteNetlinkMessage::SetLink(up(index)), 0);
+        let done = self.change(RtLink::Set(up(index)), 0);
         // A VLAN cannot be up while the link below is down: that it is down will be told, or was not yet read.
         outcome(done, &[Errno::NODEV, Errno::NETDOWN]).map_err(|error| kernel("setting an interface up", &error))
     }
@@ -191,7 +194,7 @@ impl Kernel {
     pub(super) fn remove(&mut self, index: u32) -> Result<Outcome, Fault> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        let done = self.change(RouteNetlinkMessage::DelLink(message), 0);
+        let done = self.change(RtLink::Del(message), 0);
         outcome(done, &[Errno::NODEV]).map_err(|error| kernel("removing a VLAN", &error))
     }
 
@@ -205,7 +208,7 @@ impl Kernel {
                 LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id), InfoVlan::Protocol(VlanProtocol::Ieee8021Q)])),
             ]),
         ];
-        let done = self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
+        let done = self.change(RtLink::New(message), NLM_F_CREATE | NLM_F_EXCL);
         outcome(done, &[Errno::NODEV, Errno::NETDOWN, Errno::EXIST]).map_err(|error| match Errno::from_io_error(&error) {
             // The kernel's answer to a link kind that it neither has nor finds a module for.
             Some(Errno::OPNOTSUPP) if !has_vlans() => Fault::NoVlanModule,
@@ -217,12 +220,12 @@ impl Kernel {
         })
     }
 
-    fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn change(&mut self, message: RtLink, flags: u16) -> io::Result<()> {
         self.request(message, flags | NLM_F_ACK, |_| {})
     }
 
     /// Sends a request and reads until its acknowledgement or the end of its list.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    fn request(&mut self, message: RtLink, flags: u16, mut each: impl FnMut(RtLink)) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
         request.header.flags = NLM_F_REQUEST | flags;
