@@ -118,6 +118,7 @@ pub struct Lab {
     wire: Wire,
     work: Folder,
     events: Receiver<Event>,
+    sender: Sender<Event>,
     origin: Instant,
     boot: boot::BootFiles,
     disk: Bytes,
@@ -129,6 +130,8 @@ struct Running {
     node: Node,
     address: Option<Ipv4Addr>,
     ended: bool,
+    /// Its end was handed out as an event.
+    told: bool,
 }
 
 impl Lab {
@@ -186,9 +189,12 @@ impl Lab {
         let mut nodes = Vec::new();
         for (index, port) in ports[1..].iter().enumerate() {
             let node = Node::start(index, &common, &port.socket, sender.clone())?;
-            nodes.push(Running { node, address: None, ended: false });
+            nodes.push(Running { node, address: None, ended: false, told: false });
         }
-        Ok(Self { nodes, router, wire, work, events, origin, boot, disk: size, broken: false })
+        for running in &mut nodes {
+            running.node.go()?;
+        }
+        Ok(Self { nodes, router, wire, work, events, sender, origin, boot, disk: size, broken: false })
     }
 
     /// The next event, or `None` when `wait` has passed without one.
@@ -199,55 +205,65 @@ impl Lab {
     pub fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Event>> {
         let deadline = Instant::now() + wait;
         loop {
-            if let Some(event) = self.look()? {
-                return Ok(Some(event));
-            }
+            self.look()?;
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left.min(TICK)) {
-                Ok(event) => return Ok(self.digest(event)),
+                Ok(event) => {
+                    if let Some(event) = self.digest(event) {
+                        return Ok(Some(event));
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {}
-                // The snooper's sender lives as long as the wire; not reached.
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                // We hold a sender ourselves, so that the channel never ends.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
         }
     }
 
-    /// Ends of processes that nobody has been told of.
-    fn look(&mut self) -> anyhow::Result<Option<Event>> {
-        let at = self.origin.elapsed();
+    /// Puts ends of processes into the queue, behind all that the node said before.
+    fn look(&mut self) -> anyhow::Result<()> {
+        let mut ends = Vec::new();
         for (index, running) in self.nodes.iter_mut().enumerate() {
-            if running.ended {
-                continue;
-            }
-            if let Some(end) = running.node.ended()? {
+            if !running.ended
+                && let Some(end) = running.node.ended()?
+            {
                 running.ended = true;
-                // Completes the console log, whose last lines may tell why.
+                // Completes the console, whose last lines may tell why.
                 running.node.kill();
-                return Ok(Some(Event { at, node: Some(index), what: What::Ended(end) }));
+                ends.push((Some(index), What::Ended(end)));
             }
         }
         if !self.broken
             && let Some(failure) = self.router.failure()?
         {
             self.broken = true;
-            return Ok(Some(Event { at, node: None, what: What::Broken(failure) }));
+            ends.push((None, What::Broken(failure)));
         }
-        Ok(None)
+        for (node, what) in ends {
+            // The receiver is our own.
+            let _ = self.sender.send(Event { at: self.origin.elapsed(), node, what });
+        }
+        Ok(())
     }
 
-    /// A first lease is followed by an SSH forward.
+    /// Notes what the lab must know; a first lease is followed by an SSH forward.
     fn digest(&mut self, event: Event) -> Option<Event> {
-        let (Some(index), What::Lease(address)) = (event.node, &event.what) else { return Some(event) };
-        let address = *address;
-        if self.nodes[index].address.replace(address) == Some(address) {
-            return None;
+        let Some(index) = event.node else { return Some(event) };
+        match event.what {
+            What::Ended(_) => {
+                self.nodes[index].told = true;
+                Some(event)
+            }
+            What::Lease(address) if self.nodes[index].address.replace(address) == Some(address) => None,
+            What::Lease(address) => {
+                let what = match self.router.forward(address, 22) {
+                    Ok(port) => What::Ssh(port),
+                    Err(error) => What::Broken(crate::error::one_line(&error)),
+                };
+                Some(Event { what, ..event })
+            }
+            _ => Some(event),
         }
-        let what = match self.router.forward(address, 22) {
-            Ok(port) => What::Ssh(port),
-            Err(error) => What::Broken(crate::error::one_line(&error)),
-        };
-        Some(Event { what, ..event })
     }
 
     /// The nodes.
@@ -265,9 +281,9 @@ impl Lab {
         self.nodes.get_mut(node).map(|running| &mut running.node)
     }
 
-    /// How many nodes run still.
+    /// How many nodes run still, as far as [`Self::next`] has told.
     pub fn running(&self) -> usize {
-        self.nodes.iter().filter(|running| !running.ended).count()
+        self.nodes.iter().filter(|running| !running.told).count()
     }
 
     /// The wire, to do it harm.

@@ -107,7 +107,7 @@ impl NodeSpec<'_> {
         let mut arguments: Vec<String> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
         let path = |path: &Path| path.display().to_string();
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi,tb-size=256"]);
+        add(&["-S", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi,tb-size=256"]);
         add(&["-kernel", &path(&self.boot.kernel)]);
         if let Some(initrd) = &self.boot.initrd {
             add(&["-initrd", &path(initrd)]);

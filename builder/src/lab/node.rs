@@ -68,7 +68,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Makes the layer where there is none and starts QEMU; sights are sent to `events` as node `index`.
+    /// Makes the layer where there is none and starts QEMU with stopped processors ([`Self::go`] lets
+    /// them run); sights are sent to `events` as node `index`.
     ///
     /// # Errors
     ///
@@ -116,6 +117,16 @@ impl Node {
             false if words.is_empty() => Err(status.to_string()),
             false => Err(format!("{status}: {words}")),
         }))
+    }
+
+    /// Lets the processors run: QEMU starts with them stopped, so that nothing is missed and all nodes
+    /// begin together.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not answer.
+    pub fn go(&mut self) -> anyhow::Result<()> {
+        self.qmp.execute("cont", json!({})).map(drop).with_context(|| format!("starting {}", self.name))
     }
 
     /// Plugs or unplugs the network cable as the node sees it (carrier).

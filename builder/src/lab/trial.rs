@@ -166,7 +166,7 @@ impl Trial<'_> {
         let (label, trouble) = match &event.what {
             What::Sight(sight) => (sight.label(), sight.is_trouble()),
             What::Lease(address) => (format!("address {address}"), false),
-            What::Ssh(_) => ("address".to_owned(), false),
+            What::Ssh(_) => (self.lab.address(node).map_or_else(|| "address".into(), |at| format!("address {at}")), false),
             What::Ended(Ok(())) => ("QEMU exit 0".to_owned(), false),
             What::Ended(Err(words)) => (format!("QEMU {words}"), true),
             What::Broken(words) => (words.clone(), true),

@@ -1,0 +1,310 @@
+//! `hcl-image up` and `test` as a user runs them, on an image whose kernel is twenty instructions long:
+//! real QEMU, real processes, real signals, within seconds.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use hcl_image::units::Digest;
+use serde_json::Value;
+
+/// What a kernel does after it has said its text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Powers off (PSCI SYSTEM_OFF).
+    Off,
+    /// Waits for ever.
+    Wait,
+}
+
+/// An arm64 kernel (Documentation/arch/arm64/booting.rst) for `-M virt` that writes `text` to the PL011 at
+/// 0x0900_0000, without any operating system.
+fn kernel(text: &str, then: Then) -> Vec<u8> {
+    let mut code: Vec<u32> = vec![
+        0x1000_0001, // adr x1, text (offset below)
+        0xd2a1_2000, // movz x0, #0x900, lsl #16
+        0x3840_1422, // ldrb w2, [x1], #1
+        0x3400_0062, // cbz w2, +12
+        0x3900_0002, // strb w2, [x0]
+        0x17ff_fffd, // b -12
+    ];
+    if then == Then::Off {
+        // movz w0, #8; movk w0, #0x8400, lsl #16; hvc #0
+        code.extend([0x5280_0100, 0x72b0_8000, 0xd400_0002]);
+    }
+    code.extend([0xd503_207f, 0x17ff_ffff]); // wfi; b -4
+    let to_text = code.len() as u32;
+    code[0] |= to_text << 5;
+    let mut image = vec![0; 64];
+    image[..4].copy_from_slice(&0x1400_0010_u32.to_le_bytes()); // b +64
+    image[8..16].copy_from_slice(&0x8_0000_u64.to_le_bytes());
+    image[16..24].copy_from_slice(&0x10_0000_u64.to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image.extend(code.iter().flat_map(|word| word.to_le_bytes()));
+    image.extend(text.replace('\n', "\r\n").as_bytes());
+    image.push(0);
+    image
+}
+
+/// A folder with an image that boots `kernel`, and room for what a run leaves.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(kernel: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["tmp", "home"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("key"), "no key").unwrap();
+        let mut boot = Cursor::new(vec![0; 16 << 20]);
+        fatfs::format_volume(&mut boot, fatfs::FormatVolumeOptions::new()).unwrap();
+        {
+            let fs = fatfs::FileSystem::new(&mut boot, fatfs::FsOptions::new()).unwrap();
+            let files: [(&str, &[u8]); 3] = [
+                ("config.txt", b"arm_64bit=1\nkernel=tiny.img\n"),
+                ("cmdline.txt", b"root=PARTUUID=1234abcd-02 rw\n"),
+                ("tiny.img", kernel),
+            ];
+            for (name, content) in files {
+                fs.root_dir().create_file(name).unwrap().write_all(content).unwrap();
+            }
+        }
+        let mut disk = Cursor::new(vec![0; 18 << 20]);
+        let mut table = mbrman::MBR::new_from(&mut disk, 512, [0xcd, 0xab, 0x34, 0x12]).unwrap();
+        table[1] = mbrman::MBRPartitionEntry {
+            boot: mbrman::BOOT_INACTIVE,
+            first_chs: mbrman::CHS::empty(),
+            sys: 0x0c,
+            last_chs: mbrman::CHS::empty(),
+            starting_lba: 2048,
+            sectors: 32768,
+        };
+        table.write_into(&mut disk).unwrap();
+        disk.seek(SeekFrom::Start(1 << 20)).unwrap();
+        disk.write_all(boot.get_ref()).unwrap();
+        fs::write(folder.path().join("tiny.img"), disk.get_ref()).unwrap();
+        Self { folder }
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("tiny.img")
+    }
+
+    fn fingerprint(&self) -> (Digest, SystemTime) {
+        let image = self.image();
+        (Digest::of(&fs::read(&image).unwrap()), image.metadata().unwrap().modified().unwrap())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hcl-image"));
+        command
+            .args(words)
+            .current_dir(self.folder.path())
+            .env("TMPDIR", self.folder.path().join("tmp"))
+            .env("HOME", self.folder.path().join("home"))
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn left_behind(&self) -> Vec<String> {
+        let names = fs::read_dir(self.folder.path().join("tmp")).unwrap();
+        names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// A running `up --json`.
+struct Up {
+    child: Child,
+    events: BufReader<ChildStdout>,
+}
+
+impl Up {
+    fn start(bench: &Bench, words: &[&str]) -> Self {
+        let mut child = bench
+            .command(&[&["--json", "up", "tiny.img", "--memory", "64M"], words].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap());
+        Self { child, events }
+    }
+
+    /// Reads events until `wanted` was seen of `nodes` nodes.
+    fn until(&mut self, wanted: &str, mut nodes: usize) {
+        let mut line = String::new();
+        let mut seen = String::new();
+        while nodes > 0 {
+            line.clear();
+            assert!(self.events.read_line(&mut line).unwrap() > 0, "`up` ended before {wanted}: {seen}");
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["what"] == wanted {
+                nodes -= 1;
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    fn children(&self) -> Vec<u32> {
+        let children = format!("/proc/{id}/task/{id}/children", id = self.child.id());
+        fs::read_to_string(children).unwrap().split_whitespace().map(|id| id.parse().unwrap()).collect()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a process runs (a zombie does not).
+fn alive(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn gone(ids: &[u32]) -> bool {
+    (0..6000).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(10));
+        ids.iter().all(|id| !alive(*id))
+    })
+}
+
+const HELLO: &str = "[    0.0] Booting Linux on physical CPU 0x0\n@hcl:hello@\n";
+
+#[test]
+fn nodes_boot_the_same_bytes_and_leave_no_trace() {
+    let bench = Bench::new(&kernel(HELLO, Then::Off));
+    let before = bench.fingerprint();
+    let output = bench.run(&["up", "tiny.img", "--nodes", "2", "--memory", "64M", "--dir", "logs"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    for node in ["node-1", "node-2"] {
+        let lines: Vec<_> = text.lines().filter(|line| line.contains(node)).collect();
+        let has = |what: &str| lines.iter().any(|line| line.trim_end().ends_with(what));
+        assert!(has("kernel") && has("hello") && has("is off"), "{node}: {text}");
+        let console = fs::read_to_string(bench.folder.path().join(format!("logs/{node}.console.log"))).unwrap();
+        assert!(console.lines().any(|line| line.ends_with("  @hcl:hello@")), "{console}");
+    }
+    assert!(bench.folder.path().join("logs/wire.pcapng").exists());
+    assert_eq!(bench.fingerprint(), before, "the image was touched");
+    assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
+
+#[test]
+fn control_c_ends_everything_in_order() {
+    let bench = Bench::new(&kernel(HELLO, Then::Wait));
+    let mut up = Up::start(&bench, &["--nodes", "2"]);
+    up.until("hello", 2);
+    let children = up.children();
+    assert_eq!(children.len(), 3, "two nodes and the router");
+    up.signal("INT");
+    assert!(up.child.wait().unwrap().success());
+    assert!(children.iter().all(|id| !alive(*id)));
+    assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
+
+#[test]
+fn after_a_kill_no_qemu_lives_and_the_next_lab_tidies_up() {
+    let bench = Bench::new(&kernel(HELLO, Then::Wait));
+    let mut up = Up::start(&bench, &["--nodes", "2"]);
+    up.until("hello", 2);
+    let children = up.children();
+    assert_eq!(children.len(), 3, "two nodes and the router");
+    up.signal("KILL");
+    up.child.wait().unwrap();
+    assert!(gone(&children), "a QEMU outlived hcl-image");
+    assert!(!bench.left_behind().is_empty(), "nobody could tidy up after SIGKILL");
+
+    let other = Bench::new(&kernel(HELLO, Then::Off));
+    let output = bench.command(&["up", "--memory", "64M"]).arg(other.image()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_panic_ends_the_test_with_its_words_and_a_report() {
+    let panic = "Booting Linux on physical CPU 0x0\n[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n";
+    let bench = Bench::new(&kernel(panic, Then::Wait));
+    let output = bench.run(&["test", "tiny.img", "--memory", "64M", "--user", "hcl", "--identity", "key"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("hcl-image: node-1: kernel panic: VFS: Unable to mount root fs; see out/test-tiny/"), "{text}");
+    let report: Value =
+        serde_json::from_slice(&fs::read(bench.folder.path().join("out/test-tiny/report.json")).unwrap()).unwrap();
+    assert_eq!(report["passed"], false);
+    assert_eq!(report["failure"], "node-1: kernel panic: VFS: Unable to mount root fs");
+    assert_eq!(report["nodes"][0]["milestones"][0]["label"], "kernel");
+    assert!(bench.folder.path().join("out/test-tiny/report.html").exists());
+    assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_node_that_stays_silent_or_goes_off_is_named_with_the_reason() {
+    for (kernel, words) in [
+        (kernel("", Then::Wait), "no address from the router after 3 s; it said nothing at all on its console"),
+        (kernel(HELLO, Then::Off), "QEMU ended although nobody had asked for it (exit code 0)"),
+    ] {
+        let bench = Bench::new(&kernel);
+        let options = ["--memory", "64M", "--user", "hcl", "--identity", "key", "--patience", "3"];
+        let output = bench.run(&[&["test", "tiny.img"], &options[..]].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.lines().last().unwrap().contains(words), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_boot_is_refused_in_one_line() {
+    let bench = Bench::new(b"no kernel at all");
+    let folder = bench.folder.path();
+    fs::write(folder.join("text.img"), "not an image").unwrap();
+    let login = ["--user", "hcl", "--identity", "key"];
+    let rows: [(&[&str], i32, &str); 5] = [
+        (&["up", "tiny.img"], 1, "`tiny.img` on the boot partition is no Linux kernel for ARM"),
+        (&["up", "text.img"], 1, "neither a partition table nor a known file system"),
+        (&["up", "nothing.img"], 1, "opening nothing.img: No such file or directory"),
+        (&["up", "tiny.img", "--nodes", "17"], 2, "--nodes takes 1 to 16, not 17"),
+        (&["test", "tiny.img"], 2, "no key of yours opens tiny.img"),
+    ];
+    for (words, code, message) in rows {
+        let output = bench.run(words);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");
+        assert!(last.starts_with("hcl-image: ") && last.contains(message), "{words:?}: {text}");
+    }
+
+    let bench = Bench::new(&kernel(HELLO, Then::Off));
+    let output = bench.run(&["up", "tiny.img", "--disk", "1M"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && text.contains("smaller than the image"), "{text}");
+
+    // Without QEMU: one line that names the package.
+    let empty = bench.folder.path().join("home");
+    let output = bench.command(&[&["test", "tiny.img"], &login[..]].concat()).env("PATH", &empty).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("`qemu-system-aarch64` is not installed") && last.contains("package `qemu-system-arm`"), "{text}");
+    let mut rest = String::new();
+    (&output.stdout[..]).read_to_string(&mut rest).unwrap();
+    assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
