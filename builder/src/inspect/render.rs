@@ -71,8 +71,8 @@ fn partitions(text: &mut String, report: &Report) {
     heading(text, "Partitions");
     let _ = writeln!(
         text,
-        "  {:<2} {:>9} {:>9}  {:<16} {:<6} {:<12} {:>9} {:>9}  {}",
-        "#", "start", "size", "type", "fs", "label", "used", "free", "PARTUUID"
+        "  {:<2} {:>9} {:>9}  {:<16} {:<6} {:<12} {:>9} {:>9}  PARTUUID",
+        "#", "start", "size", "type", "fs", "label", "used", "free"
     );
     for partition in &report.partitions {
         let fs = partition.file_system.as_ref();

@@ -57,7 +57,7 @@ fn a_volume_reads_as_the_file_does() {
     for (at, length) in [(0, 10), (32_760, 20), (699_990, 100), (5, 100_000), (700_000, 1), (32_768, 32_768)] {
         reader.seek(SeekFrom::Start(at as u64)).unwrap();
         let mut read = Vec::new();
-        reader.by_ref().take(length as u64).read_to_end(&mut read).unwrap();
+        Read::by_ref(&mut reader).take(length as u64).read_to_end(&mut read).unwrap();
         assert!(read == part[at..(at + length).min(part.len())], "{length} bytes at {at}");
     }
     assert!(volume.read_at(699_999, &mut [0; 2]).is_err());
