@@ -44,6 +44,14 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line
 }
 
+/// What to print: one line, but a line each where the input has several faults.
+pub fn lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<UsageError>() {
+        Some(UsageError(faults)) if faults.contains('\n') => faults.lines().map(str::to_owned).collect(),
+        _ => vec![one_line(error)],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +62,7 @@ mod tests {
         let error = Err::<(), _>(UsageError::new("no such key")).context("reading a.toml").unwrap_err();
         assert_eq!(format!("{:?}", exit_code(&error)), format!("{:?}", ExitCode::from(2)));
         assert_eq!(one_line(&error), "reading a.toml: no such key");
+        assert_eq!(lines(&UsageError::new("a:1: wrong\nb:2: wrong too")), ["a:1: wrong", "b:2: wrong too"]);
         let error = anyhow::anyhow!("disk full");
         assert_eq!(format!("{:?}", exit_code(&error)), format!("{:?}", ExitCode::FAILURE));
     }

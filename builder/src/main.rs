@@ -9,7 +9,9 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("hcl-image: {}", error::one_line(&failure));
+            for line in error::lines(&failure) {
+                eprintln!("hcl-image: {line}");
+            }
             error::exit_code(&failure)
         }
     }

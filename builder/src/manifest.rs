@@ -88,21 +88,19 @@ impl Manifest {
 
     /// What is allowed but deserves a word before the build starts: one line each.
     pub fn warnings(&self) -> Vec<String> {
-        self.boards
-            .iter()
-            .filter_map(|board| match board.ethernet() {
-                Ethernet::Chip { .. } => None,
-                Ethernet::None => Some(format!(
-                    "{board} has no Ethernet: it needs a USB adapter to join a cluster; supported chips: {}",
-                    Board::USB_ETHERNET
-                )),
-                Ethernet::NoDriver(chip) => Some(format!(
-                    "{board}: Debian 13's kernel has no driver for its Ethernet ({chip}): it needs a USB adapter to join a cluster; \
-                     supported chips: {}",
-                    Board::USB_ETHERNET
-                )),
-            })
-            .collect()
+        let debian_kernel = matches!(self.base, Base::Bootstrap(_));
+        let warning = |board: &Board| match board.ethernet() {
+            Ethernet::None => Some(format!(
+                "{board} has no Ethernet: it needs a USB adapter to join a cluster; supported chips: {}",
+                Board::USB_ETHERNET
+            )),
+            Ethernet::NoDriver(chip) if debian_kernel => Some(format!(
+                "{board}: Debian 13's kernel has no driver for its {chip}, which carries Ethernet and USB: it starts, but cannot \
+                 join a cluster"
+            )),
+            Ethernet::NoDriver(_) | Ethernet::Chip { .. } => None,
+        };
+        self.boards.iter().filter_map(warning).collect()
     }
 
     /// The manifest as one TOML text, all layers merged, every key named, in a fixed order. Password hashes are hidden,

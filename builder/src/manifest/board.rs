@@ -29,7 +29,7 @@ pub enum Board {
     Pi400,
     /// Compute Module 4 (BCM2711) on its IO board
     Cm4,
-    /// Raspberry Pi 5 (BCM2712): Debian 13's kernel has no driver for its Ethernet
+    /// Raspberry Pi 5 (BCM2712): Debian 13's kernel has no driver for its Ethernet and USB ports
     Pi5,
 }
 
@@ -43,7 +43,7 @@ pub enum Ethernet {
         /// The kernel module that drives it.
         module: &'static str,
     },
-    /// On the board, but Debian 13's kernel has no driver for it: the chip.
+    /// On the board, but Debian 13's kernel (6.12) has no driver for the chip that it hangs on.
     NoDriver(&'static str),
     /// None on the board.
     None,
@@ -158,7 +158,7 @@ impl Board {
             Self::Pi2 | Self::Pi3 => Ethernet::Chip { chip: "LAN9514 (100 Mbit/s, on USB)", module: "smsc95xx" },
             Self::Pi3Plus => Ethernet::Chip { chip: "LAN7515 (1 Gbit/s, on USB 2)", module: "lan78xx" },
             Self::Pi4 | Self::Pi400 | Self::Cm4 => Ethernet::Chip { chip: "BCM54213PE (1 Gbit/s)", module: "genet" },
-            Self::Pi5 => Ethernet::NoDriver("RP1 with BCM54213PE (1 Gbit/s)"),
+            Self::Pi5 => Ethernet::NoDriver("RP1 chip"),
             Self::Pi3A | Self::Zero2W | Self::Cm3 => Ethernet::None,
         }
     }

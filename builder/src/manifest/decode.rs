@@ -77,7 +77,7 @@ impl Error {
             What::Missing(key) if path.is_empty() => format!("`{key}` is missing"),
             What::Missing(key) => format!("`{path}`: `{key}` is missing"),
             What::Key { nearest, known } => {
-                let (_, parents) = self.path.split_last().unwrap_or((&String::new(), &[])).clone();
+                let parents = self.path.split_last().map_or(&[][..], |(_, parents)| parents);
                 let full = |key: &str| dotted(&parents.iter().map(String::as_str).chain([key]).collect::<Vec<_>>());
                 match nearest {
                     Some(nearest) => format!("unknown key `{path}`: did you mean `{}`?", full(nearest)),

@@ -56,7 +56,11 @@ impl Sources {
                 let (line, column) = line_column(text, place.offset);
                 format!("{}:{line}:{column}", path.display())
             }
-            Some(Source::Set(text)) => format!("--set {text}"),
+            // A password given by mistake is not repeated.
+            Some(Source::Set(text)) => match text.split_once('=') {
+                Some((key, _)) if key.contains("password") => format!("--set {key}=…"),
+                _ => format!("--set {text}"),
+            },
             None => "manifest".to_owned(),
         }
     }
