@@ -41,7 +41,7 @@ impl Default for Engine {
         Self {
             kind: EngineKind::Docker,
             packages: ["docker.io", "docker-cli", "docker-compose"].map(package).to_vec(),
-            log_size: Bytes(10 * Bytes::MIB),
+            log_size: Bytes(5 * Bytes::MIB),
             log_files: 3,
         }
     }

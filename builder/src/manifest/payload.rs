@@ -209,4 +209,4 @@ impl std::str::FromStr for XattrValue {
 }
 
 through_text!(XattrValue);
-schema!(XattrValue, "^(0x([0-9a-fA-F]{2})*|(?!0x)[\\s\\S]*)$");
+schema!(XattrValue, "^([^0]|0[^x]|0?$|0x([0-9a-fA-F]{2})*$)");
