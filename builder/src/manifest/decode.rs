@@ -21,17 +21,21 @@ const MOST: usize = 20;
 /// Reads a `T`, or says everything that is wrong with it.
 pub(super) fn decode<T: de::DeserializeOwned>(mut root: Node) -> Result<T, Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut dropped: Vec<Vec<String>> = Vec::new();
     loop {
         match T::deserialize(&root) {
             Ok(value) if problems.is_empty() => return Ok(value),
             Ok(_) => return Err(problems),
             Err(mut error) => {
                 error.path.reverse();
-                let dropped = drop_at(&mut root, &error.path);
-                problems.push(Problem { place: error.place, message: error.in_words() });
-                if !dropped || problems.len() == MOST {
+                // A table that lost a key to an earlier error complains of what is missing: that is no news.
+                if !dropped.iter().any(|path| path.len() > error.path.len() && path.starts_with(&error.path)) {
+                    problems.push(Problem { place: error.place, message: error.in_words() });
+                }
+                if !drop_at(&mut root, &error.path) || problems.len() == MOST {
                     return Err(problems);
                 }
+                dropped.push(error.path);
             }
         }
     }

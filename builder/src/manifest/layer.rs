@@ -100,17 +100,16 @@ fn includes(node: Node) -> Result<Vec<(String, Place)>, Vec<Problem>> {
 
 /// ": did you mean …" when the folder holds a manifest of a similar name.
 fn neighbour(path: &Path) -> String {
-    let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let wanted = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".toml"))
+        .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
         .collect();
-    let with_suffix = format!("{}.toml", wanted.trim_end_matches(".toml"));
-    match super::decode::nearest(&with_suffix, names.iter().map(String::as_str)) {
-        Some(name) => format!("; did you mean `{}`?", path.with_file_name(name).display()),
+    match super::decode::nearest(&wanted, names.iter().map(String::as_str)) {
+        Some(name) => format!("; did you mean `{}`?", path.with_file_name(format!("{name}.toml")).display()),
         None => String::new(),
     }
 }

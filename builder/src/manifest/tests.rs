@@ -144,7 +144,7 @@ fn one_error_in_one_file() {
             "[[files]]\npath = \"/dev/x\"\ndevice = \"c 1\"",
             "a.toml:7:10: `files[0].device`: `c 1` is no device: write type, major and minor number, such as `c 1 3`",
         ),
-        ("[output]\ncompress = \"gz\"", "a.toml:6:12: `output.compress`: `gz` is none of `none`, `xz`, `zstd`"),
+        ("[output]\ncompress = \"lz4\"", "a.toml:6:12: `output.compress`: `lz4` is none of `none`, `xz`, `zstd`"),
     ] {
         let text = format!("include = \"base.toml\"\n\n\n\n{text}\n");
         assert_eq!(error_of(&text), expected, "{text}");
@@ -160,19 +160,19 @@ fn broken_toml_and_missing_keys() {
         ),
         (
             "boards = [\"pi3\"]\n[base.bootstrap]\nsuites = []",
-            "a.toml:2:1: `base.bootstrap.packages` is missing: name the packages that make the system, or include a manifest that does\na.toml:3:10: `base.bootstrap.suites`: name at least one suite of the Debian archive, such as `[\"trixie\"]`",
+            "a.toml:2:2: `base.bootstrap.packages` is missing: name the packages that make the system, or include a manifest that does\na.toml:3:10: `base.bootstrap.suites`: name at least one suite of the Debian archive, such as `[\"trixie\"]`",
         ),
         (
             "boards = []\n[base.download]\nurl = \"http://a/b\"",
-            "a.toml:1:10: `boards`: name at least one board\na.toml:2:1: `base.download`: `sha256` is missing: what comes from the web is only taken when its digest is known",
+            "a.toml:1:10: `boards`: name at least one board\na.toml:2:2: `base.download`: `sha256` is missing: what comes from the web is only taken when its digest is known",
         ),
         (
             "boards = [\"pi3\"]\n[base.download]",
-            "a.toml:2:1: `base.download`: `url` is missing, or `path` for a file on this machine",
+            "a.toml:2:2: `base.download`: `url` is missing, or `path` for a file on this machine",
         ),
         (
             "boards = [\"pi3\"]\n[base.download]\nurl = \"http://a/b\"\npath = \"c\"",
-            "a.toml:2:1: `base.download`: there is `url` and `path`: an image comes from one place only",
+            "a.toml:2:2: `base.download`: there is `url` and `path`: an image comes from one place only",
         ),
         (
             "boards = [\"pi3\"]\n[base.download]\nurl = \"http://a/b\"\nsha256 = \"12\"",
@@ -180,7 +180,7 @@ fn broken_toml_and_missing_keys() {
         ),
         (
             "boards = [\"pi3\"]\n[base.bootstrap]\n[base.download]",
-            "a.toml:2:1: `base`: there is `base.bootstrap` and `base.download`, and a system comes from one place only",
+            "a.toml:2:2: `base`: there is `base.bootstrap` and `base.download`, and a system comes from one place only",
         ),
     ] {
         assert_eq!(error_of(text), expected, "{text}");
@@ -220,7 +220,7 @@ fn keys_that_disagree() {
 fn all_errors_at_once_through_layers_and_options() {
     let folder = Folder::new(&[
         ("a.toml", "include = \"sub/b.toml\"\nbords = []\n[user]\nname = 3\n"),
-        ("sub/b.toml", "packages = [\"A\", \"ok\", \"B\"]\n[nood]\nvlan = 3\n"),
+        ("sub/b.toml", "packages = [\"A\", \"ok\", \"B\"]\n[noed]\nvlan = 3\n"),
     ]);
     assert_eq!(
         folder.error("a.toml", &["node.vlan=9999", "ndoe.vlan=1"]).lines().collect::<Vec<_>>(),
@@ -229,7 +229,7 @@ fn all_errors_at_once_through_layers_and_options() {
             "a.toml:4:8: `user.name`: a text in quotes is expected, this is the number 3",
             "sub/b.toml:1:13: `packages[0]`: `A` is no package name: lower-case letters, digits, `+`, `-` and `.`, at least two characters",
             "sub/b.toml:1:24: `packages[2]`: `B` is no package name: lower-case letters, digits, `+`, `-` and `.`, at least two characters",
-            "sub/b.toml:2:2: unknown key `nood`: did you mean `node`?",
+            "sub/b.toml:2:2: unknown key `noed`: did you mean `node`?",
             "--set node.vlan=9999: `node.vlan`: the number 9999 is not allowed: a VLAN id from 1 to 4094, or \"off\" is expected",
             "--set ndoe.vlan=1: unknown key `ndoe`: did you mean `node`?",
         ]
@@ -280,7 +280,7 @@ fn includes_that_go_wrong() {
         (
             "lost.toml",
             &[],
-            "lost.toml:2:3: bas.toml: no such manifest; did you mean `base.toml`?\nlost.toml:3:3: else.toml: no such manifest; did you mean `self.toml`?",
+            "lost.toml:2:3: bas.toml: no such manifest; did you mean `base.toml`?\nlost.toml:3:3: else.toml: no such manifest",
         ),
         ("c0.toml", &[], "c15.toml:1:11: `include` goes more than 16 files deep"),
         ("wrong.toml", &[], "wrong.toml:1:12: `include`: the path of a manifest is expected, or an array of such"),
@@ -424,7 +424,8 @@ proptest! {
         prop_assume!(typo != key);
         let folder = Folder::new(&[("a.toml", &format!("{typo} = 1\n{GOOD}"))]);
         let expected = format!("a.toml:1:1: unknown key `{typo}`: did you mean `{key}`?");
-        prop_assert_eq!(folder.error("a.toml", &[]).lines().next(), Some(expected.as_str()));
+        let error = folder.error("a.toml", &[]);
+        prop_assert_eq!(error.lines().next(), Some(expected.as_str()));
     }
 }
 
