@@ -228,6 +228,13 @@ fn foreign_images_are_read() {
         let mut fixture = Fixture::new();
         change(&mut fixture);
         assert_eq!(findings(&fixture, name), [], "{name}");
+        let folder = tempfile::tempdir().unwrap();
+        let image = fixture.build(folder.path(), name);
+        let report = String::from_utf8(hcl_image(&["inspect", image.to_str().unwrap()]).stdout).unwrap();
+        assert!(report.contains("HCLROOT") && report.contains("on\n"), "{report}");
+        for line in report.lines().skip(1) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
     }
 }
 

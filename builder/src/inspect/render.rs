@@ -8,7 +8,9 @@ use crate::units::Bytes;
 /// Width of a line, as far as words allow.
 const WIDTH: usize = 100;
 /// Where values begin.
-const INDENT: usize = 14;
+const INDENT: usize = 17;
+/// A PARTUUID of an MBR; a GPT's is too long for the table.
+const SHORT_PARTUUID: usize = 11;
 
 /// The whole report.
 pub fn render(report: &Report) -> String {
@@ -88,12 +90,15 @@ fn partitions(text: &mut String, report: &Report) {
             fs.map_or("", |fs| &fs.label),
             size(used),
             size(fs.and_then(|fs| fs.free)),
-            partition.partuuid.as_deref().unwrap_or(""),
+            partition.partuuid.as_deref().filter(|uuid| uuid.len() <= SHORT_PARTUUID).unwrap_or(""),
         );
         text.push_str(line.trim_end());
         text.push('\n');
     }
     for partition in &report.partitions {
+        if let Some(partuuid) = partition.partuuid.as_ref().filter(|uuid| uuid.len() > SHORT_PARTUUID) {
+            field(text, &format!("PARTUUID of {}", partition.number), partuuid);
+        }
         let Some(fs) = &partition.file_system else { continue };
         let state = match fs.clean {
             Some(false) => " (not clean)",
@@ -111,6 +116,8 @@ fn render_boot(text: &mut String, boot: &BootReport) {
     field(text, "cmdline.txt", boot.cmdline.as_deref().unwrap_or("missing"));
     field(text, "memory cgroup", if boot.memory_cgroup { "on" } else { "not switched on by the command line" });
     field(text, "config.txt", &boot.config.join("  "));
+    // Most boards start the same files: one line for all of these.
+    let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
     for start in &boot.starts {
         let kernel = match &start.image {
             None => format!("{} MISSING", start.kernel),
@@ -120,7 +127,15 @@ fn render_boot(text: &mut String, boot: &BootReport) {
             }
         };
         let initrd = if start.initramfs.is_empty() { String::new() } else { format!(" + {}", start.initramfs.join(" + ")) };
-        field(text, start.board.id(), &format!("{kernel}{initrd}"));
+        let files = format!("{kernel}{initrd}");
+        match seen.iter_mut().find(|(known, _)| *known == files) {
+            Some((_, boards)) => boards.push(start.board.id()),
+            None => seen.push((files, vec![start.board.id()])),
+        }
+    }
+    for (files, boards) in seen {
+        field(text, "kernel", &files);
+        field(text, "  started by", &boards.join(" "));
     }
 }
 
