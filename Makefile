@@ -1,0 +1,48 @@
+# What a person calls. CI calls `make test` and nothing else.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+HCL := $(CARGO_TARGET_DIR)/release/hcl-image
+IMAGE := out/hcl-debian-trixie-armhf.img
+# More options for `hcl-image build`, such as ARGS="--compress xz --set node.vlan=201".
+ARGS :=
+
+.PHONY: help image node builder test check proof bench boot-raspi3b packages test-packages clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+image: packages builder node ## Build the default image into out/ (installs what is missing)
+	$(HCL) build --node-program $(CARGO_TARGET_DIR)/hcl-firstboot-armhf $(ARGS)
+
+test: test-packages ## Everything that CI runs, each stage with its time budget
+	scripts/stages test
+
+check: ## Before a commit: format, lints, licences, docs, fast tests
+	scripts/stages check
+
+proof: test-packages ## The long runs; dated figures go to docs/proof/
+	scripts/stages proof
+
+bench: test-packages builder node ## Injection and bootstrap against the alternatives, side by side
+	scripts/bench
+
+boot-raspi3b: test-packages builder ## Boot the built image on QEMU's Pi 3B, with the Pi's own device tree
+	$(HCL) test $(IMAGE) --machine raspi3b --nodes 1
+
+builder: ## Compile hcl-image
+	cargo build --locked --release -p hcl-image
+
+node: ## Compile the node program for the cards, a static ARM binary
+	program=$$(scripts/build-node armhf) && cp "$$program" $(CARGO_TARGET_DIR)/hcl-firstboot-armhf
+
+packages: ## Install what `make image` needs
+	scripts/install-packages build
+
+test-packages: ## Install what `make test` needs: emulator and judges
+	scripts/install-packages test
+
+clean: ## Remove what was compiled and built here; caches in ~/.cache/hcl-image stay
+	rm -rf $(CARGO_TARGET_DIR) out
