@@ -129,7 +129,7 @@ pub fn decode(input: &mut dyn Read, file: &File, limit: Bytes) -> Result<Decoded
     }
     let size = sink.out.position();
     let stored = sink.out.finish().map_err(DecodeError::Write)?;
-    if size == 0 || size % SECTOR != 0 {
+    if size == 0 || !size.is_multiple_of(SECTOR) {
         return Err(DecodeError::bad(format!(
             "what it unpacks to is no disk image: {size} bytes are not whole sectors of {SECTOR}"
         )));
