@@ -92,6 +92,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         ("boards = [\"pi9\"]", false),
         ("[node]\nvlan = 4095", false),
         ("[node]\nvlna = 200", false),
+        ("[node]\nhostname = \"master\"", false),
         ("[base.download]\nurl = \"ftp://x/y\"", false),
         ("[base.download]\nsha256 = \"abc\"", false),
         ("[user]\npassword_hash = \"secret\"", false),

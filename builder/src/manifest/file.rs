@@ -194,7 +194,7 @@ impl JsonSchema for SshKeyFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileTable {
-    /// Absolute path in the image. Required.
+    /// Absolute path in the image.
     pub path: ImagePath,
     /// A file with this content.
     pub content: Option<String>,

@@ -96,7 +96,7 @@ fn table(name: &str, schema: &Map<String, Value>, page: &mut String) {
         let needed = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
         let meaning = one_line(value.get("description").and_then(Value::as_str).unwrap_or_default());
         let default = shown_default(value).map(|default| format!(" Default: `{default}`.")).unwrap_or_default();
-        let stop = if meaning.ends_with(['.', '`']) || default.is_empty() { "" } else { "." };
+        let stop = if meaning.ends_with('.') { "" } else { "." };
         page.push_str(&format!("| `{key}` | {} | {meaning}{stop}{default}{needed} |\n", kind(value)));
     }
     for (key, value) in tables {

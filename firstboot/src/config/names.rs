@@ -166,6 +166,20 @@ mod schema {
     }
 
     pattern!(ClusterName, "ClusterName", "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$");
-    pattern!(HostName, "HostName", "^(?!localhost$|master$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$");
     pattern!(WiredInterface, "WiredInterface", "^[^\\s/:\"\\\\]{1,15}$");
+
+    impl schemars::JsonSchema for HostName {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "HostName".into()
+        }
+
+        // Not by a look-ahead in the pattern: JSON Schema advises against it, and not every validator knows it.
+        fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            schemars::json_schema!({
+                "type": "string",
+                "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+                "not": { "enum": ["localhost", "master"] }
+            })
+        }
+    }
 }
