@@ -54,10 +54,10 @@ impl Bootstrap {
     pub fn architectures(&self) -> Vec<Arch> {
         let mut all = vec![self.architecture];
         for package in self.packages.iter().chain([&self.kernel]) {
-            if let Some(architecture) = package.architecture {
-                if !all.contains(&architecture) {
-                    all.push(architecture);
-                }
+            if let Some(architecture) = package.architecture
+                && !all.contains(&architecture)
+            {
+                all.push(architecture);
             }
         }
         all

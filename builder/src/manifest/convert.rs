@@ -24,11 +24,10 @@ pub(super) fn convert(file: ManifestFile, stem: &str, sources: &Sources) -> Resu
     let name = file.name.or_else(|| context.name(stem));
     let base = context.base(file.base);
     let boards = context.boards(file.boards, base.as_ref(), file.output.table);
-    if let (Some(packages), Some(Base::Download(_))) = (&file.packages, &base) {
-        if !packages.value.is_empty() {
-            let message = "`packages`: packages can be added to a `base.bootstrap` only, the base here is `base.download`";
-            context.problems.push(Problem::at(packages.place, message));
-        }
+    if let (Some(packages), Some(Base::Download(_))) = (&file.packages, &base)
+        && !packages.value.is_empty()
+    {
+        context.wrong(packages.place, "`packages`: can be added to a `base.bootstrap` only, the base here is `base.download`");
     }
     let overlays = file.overlays.into_iter().filter_map(|overlay| context.folder("overlays", overlay)).collect();
     let user = context.user(file.user);

@@ -221,7 +221,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match &self.value {
             Value::String(word) => visitor.visit_enum(word.as_str().into_deserializer()),
             // Enums in a manifest are words; a visitor of an enum explains itself badly, so ask it for a text instead.
-            _ => self.deserialize_any(Words).and_then(|never| match never {}),
+            _ => self.deserialize_any(Words).map(|never| match never {}),
         }
     }
 

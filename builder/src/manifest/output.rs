@@ -165,7 +165,7 @@ impl JsonSchema for Size {
 
 /// Writes a size so that it reads back exactly.
 pub(super) fn write_size<S: Serializer>(size: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    if size.0 % Bytes::MIB == 0 {
+    if size.0.is_multiple_of(Bytes::MIB) {
         serializer.collect_str(&format_args!("{}M", size.0 / Bytes::MIB))
     } else {
         serializer.serialize_u64(size.0)
@@ -188,7 +188,7 @@ fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Erro
 
 fn boot_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     let size = size_within(deserializer, 64 * Bytes::MIB, 4096 * Bytes::MIB)?;
-    if size.0 % Bytes::MIB == 0 { Ok(size) } else { Err(de::Error::custom("a partition is a whole number of MiB")) }
+    if size.0.is_multiple_of(Bytes::MIB) { Ok(size) } else { Err(de::Error::custom("a partition is a whole number of MiB")) }
 }
 
 fn root_free<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {

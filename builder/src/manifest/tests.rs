@@ -208,6 +208,10 @@ fn keys_that_disagree() {
             "output.table = \"gpt\"",
             "base.toml:2:11: `boards`: the Pi 3 boots from an MBR only: leave it out, or say `output.table = \"mbr\"`",
         ),
+        (
+            "packages = [\"vim\"]\n[base.download]\npath = \"base.toml\"",
+            "a.toml:2:12: `packages`: can be added to a `base.bootstrap` only, the base here is `base.download`",
+        ),
         ("boards = [\"pi3\", \"pi3\"]", "a.toml:2:18: `boards`: `pi3` is there twice"),
     ] {
         assert_eq!(error_of(&format!("include = \"base.toml\"\n{text}")), expected, "{text}");

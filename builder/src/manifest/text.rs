@@ -112,7 +112,7 @@ text_type! {
 text_type! {
     /// A component of the Debian archive, such as `main` or `non-free-firmware`.
     Component, "^[a-z][a-z0-9-]*$", |text| {
-        if text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(|byte| label_byte(byte)) {
+        if text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(label_byte) {
             Ok(())
         } else {
             Err(format!("`{text}` is no component of the Debian archive: write `main`, `non-free-firmware`, …"))
