@@ -14,6 +14,7 @@ pub mod link;
 pub mod login;
 pub mod machine;
 pub mod node;
+pub mod order;
 pub mod ports;
 pub mod probe;
 pub mod process;
@@ -135,12 +136,12 @@ struct Running {
 }
 
 impl Lab {
-    /// Starts everything.
+    /// Starts everything. `disk` is the image, opened.
     ///
     /// # Errors
     ///
     /// The image does not boot in QEMU (no boot partition, no kernel), QEMU is missing or ends at once.
-    pub fn start(spec: &Spec, reporter: &Reporter) -> anyhow::Result<Self> {
+    pub fn start(spec: &Spec, disk: Disk, reporter: &Reporter) -> anyhow::Result<Self> {
         if spec.nodes == 0 || spec.nodes > router::CLIENTS {
             return Err(UsageError::new(format!("--nodes takes 1 to {}, not {}", router::CLIENTS, spec.nodes)));
         }
@@ -149,7 +150,6 @@ impl Lab {
         process::find("qemu-img", "qemu-utils")?;
         fs::create_dir_all(&spec.folder).with_context(|| format!("making the folder {}", spec.folder.display()))?;
         let work = Folder::create()?;
-        let disk = Disk::open(&spec.image, reporter)?;
         let image = if disk.compression().is_some() { unpack(&disk, &work, spec, reporter)? } else { spec.image.clone() };
         let boot = boot::extract(&disk, spec.machine.boards(), spec.machine.wants_device_tree(), work.path())?;
         let size = card_size(disk.size(), spec)?;

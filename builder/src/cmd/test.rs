@@ -64,10 +64,8 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
     let image = args.lab.image()?;
     let name = image.file_stem().map_or_else(|| "image".into(), |stem| stem.to_string_lossy().into_owned());
     let folder = args.report.clone().unwrap_or_else(|| Path::new("out").join(format!("test-{name}")));
-    let login = {
-        let disk = Disk::open(&image, reporter)?;
-        login::find(&disk, &args.lab.wish())?
-    };
+    let disk = Disk::open(&image, reporter)?;
+    let login = login::find(&disk, &args.lab.wish())?;
     clear(&folder)?;
     let patience = args.patience.unwrap_or_else(|| args.lab.machine.patience(args.lab.nodes));
     let plan = Plan {
@@ -79,7 +77,7 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
     };
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let before = Fingerprint::of(&image, reporter)?;
-    let mut report = trial::run(&plan, &signals, reporter)?;
+    let mut report = trial::run(&plan, disk, &signals, reporter)?;
     let after = Fingerprint::of(&image, reporter)?;
     report.assertions.insert(0, untouched(&before, &after));
     report.passed &= before == after;

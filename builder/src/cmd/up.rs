@@ -1,6 +1,10 @@
 //! `hcl-image up`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
@@ -9,10 +13,17 @@ use crate::{
     error::UsageError,
     image::disk::Disk,
     lab::{
-        CAPTURE, Lab, Spec, What, console::Sight, folder::Folder, login, machine::Machine, screen::Screen, signals::Signals,
-        ssh::Ssh, switch::Faults,
+        CAPTURE, Lab, Spec, What,
+        folder::Folder,
+        login,
+        machine::Machine,
+        order::{self, Order},
+        screen::Screen,
+        signals::Signals,
+        ssh::Ssh,
+        switch::Faults,
     },
-    progress::Reporter,
+    progress::{Mode, Reporter},
     units::Bytes,
 };
 
@@ -30,7 +41,9 @@ Examples:
   hcl-image up out/hcl-debian-trixie-armhf.img --nodes 3
   hcl-image up my.img --dir lab --keep          # disks stay in lab/, the next `up` goes on with them
   hcl-image up my.img --nodes 3 --mute 30s      # a managed switch: ports are silent at first
-  hcl-image up my.img --nodes 2 --drop-tagged   # a switch that does not pass VLANs")]
+  hcl-image up my.img --nodes 2 --drop-tagged   # a switch that does not pass VLANs
+
+While it runs, type what should go wrong: cut 2, plug 2, split 1,2 3, loss 0.1, delay 50ms, heal, off 1; `help` explains.")]
 pub struct Args {
     /// What to boot, and how
     #[command(flatten)]
@@ -74,16 +87,16 @@ pub struct LabArgs {
     #[arg(long)]
     pub internet: bool,
     /// Share of frames lost on the way to each node, such as 0.05
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share, help_heading = "Faults of the wire")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = order::share, help_heading = "Faults of the wire")]
     pub loss: f64,
     /// Delay of frames on the way to each node, such as 20ms
-    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = time, help_heading = "Faults of the wire")]
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = order::time, help_heading = "Faults of the wire")]
     pub delay: Duration,
     /// Additional delay, up to this much at random
-    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = time, help_heading = "Faults of the wire")]
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = order::time, help_heading = "Faults of the wire")]
     pub jitter: Duration,
     /// Nodes' ports pass nothing for this long after link-up, as with spanning tree
-    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = time, help_heading = "Faults of the wire")]
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = order::time, help_heading = "Faults of the wire")]
     pub mute: Duration,
     /// The switch drops tagged frames, as some cheap ones do
     #[arg(long, help_heading = "Faults of the wire")]
@@ -146,28 +159,6 @@ fn size(text: &str) -> Result<Bytes, String> {
     text.parse().map_err(|error: crate::units::BadSize| error.to_string())
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("a share is a number from 0 to 1, such as 0.05".into()),
-    }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is a number with ms, s or m, such as 20ms".to_owned();
-    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit()).count();
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    let milliseconds = match &text[digits..] {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    // A day is more than any fault lasts, and far from where times overflow.
-    let total = milliseconds.and_then(|factor| number.checked_mul(factor)).filter(|total| *total <= 86_400_000);
-    total.map(Duration::from_millis).ok_or_else(wrong)
-}
-
 /// Runs `up`.
 ///
 /// # Errors
@@ -180,19 +171,21 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
     let temporary = if args.dir.is_none() { Some(Folder::create()?) } else { None };
     let folder = args.dir.clone().or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned())).unwrap_or_default();
     let spec = args.lab.spec(image, folder, args.keep);
-    let login = {
-        let disk = Disk::open(&spec.image, reporter)?;
-        login::find(&disk, &args.lab.wish())
-    };
-    let mut lab = Lab::start(&spec, reporter)?;
+    let disk = Disk::open(&spec.image, reporter)?;
+    let login = login::find(&disk, &args.lab.wish());
+    let mut lab = Lab::start(&spec, disk, reporter)?;
     let names: Vec<String> = lab.nodes().map(|node| node.name.clone()).collect();
     let mut screen = Screen::new(reporter, &names);
     screen.line(&format!("  wire and consoles are recorded in {}: {CAPTURE}, node-N.console.log", spec.folder.display()));
     if let Err(error) = &login {
         screen.line(&format!("  no login: {}", crate::error::one_line(error)));
     }
-    screen.line("  Ctrl-C ends the nodes");
+    screen.line("  Ctrl-C ends the nodes; type `help` for what can be done to the wire");
+    let typed = typed_lines();
     while !signals.seen() && lab.running() > 0 {
+        while let Ok(line) = typed.try_recv() {
+            obey(&line, &mut lab, &screen, reporter);
+        }
         let Some(event) = lab.next(Duration::from_millis(250))? else { continue };
         let name = event.node.map(|node| names[node].clone());
         screen.show(&event, name.as_deref());
@@ -203,7 +196,7 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
                 reporter.emit(&serde_json::json!({"event": "ssh", "node": name, "port": port, "command": command}));
             }
             (What::Broken(words), _) => anyhow::bail!("{words}"),
-            (What::Sight(Sight::KernelPanic(_) | Sight::Emergency(_)), _) => {
+            (What::Sight(sight), _) if sight.is_fatal() => {
                 let log = event.node.and_then(|node| lab.nodes().nth(node)).map(|node| node.console.display().to_string());
                 screen.line(&format!("  its console: {}", log.unwrap_or_default()));
             }
@@ -219,6 +212,36 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
         reporter.note(format!("recorded in {}", spec.folder.display()));
     }
     Ok(())
+}
+
+/// Lines from standard input, as long as there are any. A thread of its own sits in the reading; it ends with
+/// the program.
+fn typed_lines() -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+fn obey(line: &str, lab: &mut Lab, screen: &Screen, reporter: &Reporter) {
+    if line.trim().is_empty() {
+        return;
+    }
+    let answer = match line.parse::<Order>() {
+        Err(_) if line.trim() == "help" => order::HELP.to_owned(),
+        Err(wrong) => wrong,
+        Ok(order) => order.apply(lab).unwrap_or_else(|error| crate::error::one_line(&error)),
+    };
+    reporter.emit(&serde_json::json!({"event": "order", "line": line, "answer": answer}));
+    if reporter.mode() == Mode::Text {
+        answer.lines().for_each(|line| screen.line(&format!("  {line}")));
+    }
 }
 
 /// Kept disks deserve an orderly end; who cannot wait presses Ctrl-C again.
@@ -239,23 +262,4 @@ fn power_off(lab: &mut Lab, screen: &mut Screen) -> anyhow::Result<()> {
         screen.line(&format!("  {} nodes were not off after {} s and were ended", lab.running(), POWER_OFF.as_secs()));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_shares() {
-        for (text, milliseconds) in [("0s", Some(0)), ("20ms", Some(20)), ("30s", Some(30_000)), ("2m", Some(120_000))] {
-            assert_eq!(time(text).ok(), milliseconds.map(Duration::from_millis), "{text}");
-        }
-        for text in ["", "30", "s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615m", "2d", "25m5"] {
-            assert!(time(text).is_err(), "{text}");
-        }
-        assert_eq!(share("0.05"), Ok(0.05));
-        for text in ["", "1.1", "-0.1", "NaN", "5%"] {
-            assert!(share(text).is_err(), "{text}");
-        }
-    }
 }

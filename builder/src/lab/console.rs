@@ -31,6 +31,8 @@ pub enum Sight {
     KernelPanic(String),
     /// A shell that waits for somebody to repair the node.
     Emergency(String),
+    /// Something asks a question on the console, and the boot waits for the answer.
+    Question(String),
 }
 
 impl Sight {
@@ -41,7 +43,7 @@ impl Sight {
 
     /// The node will not come up any more.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::KernelPanic(_) | Self::Emergency(_))
+        matches!(self, Self::KernelPanic(_) | Self::Emergency(_) | Self::Question(_))
     }
 
     /// In a few words, for tables and timelines.
@@ -58,6 +60,32 @@ impl Sight {
             Self::OutOfMemory(what) => format!("out of memory: {what}"),
             Self::KernelPanic(why) => format!("kernel panic: {why}"),
             Self::Emergency(why) => format!("emergency shell: {why}"),
+            Self::Question(what) => format!("waits for an answer on the console: {what}"),
+        }
+    }
+}
+
+/// Tells the first sight of a milestone from its repetitions in the same boot: the kernel and the initramfs
+/// both announce the latter, systemd starts once there and once on the root, and each logout prompts again.
+#[derive(Debug, Default)]
+pub struct Fresh(Vec<Sight>);
+
+impl Fresh {
+    /// Whether `sight` is new in this boot, or one of a kind that may come again.
+    pub fn is(&mut self, sight: &Sight) -> bool {
+        match sight {
+            Sight::Kernel => {
+                self.0.clear();
+                true
+            }
+            Sight::Initrd | Sight::Systemd | Sight::Login | Sight::PowerDown | Sight::Target(_) => {
+                let new = !self.0.contains(sight);
+                if new {
+                    self.0.push(sight.clone());
+                }
+                new
+            }
+            _ => true,
         }
     }
 }
@@ -90,6 +118,8 @@ pub fn classify(line: &str) -> Vec<Sight> {
         Some(Sight::Emergency("systemd stopped for a person".into()))
     } else if line.contains("Cannot open access to console, the root account is locked") {
         Some(Sight::Emergency("systemd stopped for a person, and root has no password".into()))
+    } else if line.contains("-- Press any key to proceed --") {
+        Some(Sight::Question("systemd-firstboot wants this system configured; mask systemd-firstboot.service".into()))
     } else if line.contains("reboot: Power down") || line.contains("reboot: System halted") {
         Some(Sight::PowerDown)
     } else {

@@ -34,6 +34,10 @@ fn lines_mean_something() {
             "You are in emergency mode. After logging in, type \"journalctl -xb\"",
             &[Sight::Emergency(text("systemd stopped for a person"))],
         ),
+        (
+            "-- Press any key to proceed --",
+            &[Sight::Question(text("systemd-firstboot wants this system configured; mask systemd-firstboot.service"))],
+        ),
         ("[  93.1] reboot: Power down", &[Sight::PowerDown]),
         (
             "[  11.2] hcl-firstboot[311]: @hcl:vlan-up@ and @hcl:ready@",
@@ -86,4 +90,25 @@ fn a_line_without_end_is_bounded() {
     assert_eq!(count, 100_000 / LONGEST);
     lines.feed(&[0xff, 0xfe, b'\n'], |_| {});
     assert_eq!(lines.unfinished(), "");
+}
+
+#[test]
+fn a_milestone_counts_once_a_boot() {
+    let mut fresh = Fresh::default();
+    let marker = Sight::Marker("ready".into());
+    for (sight, new) in [
+        (Sight::Kernel, true),
+        (Sight::Initrd, true),
+        (Sight::Initrd, false),
+        (Sight::Systemd, true),
+        (Sight::Systemd, false),
+        (Sight::Target("network".into()), true),
+        (Sight::Target("multi-user".into()), true),
+        (marker.clone(), true),
+        (marker, true),
+        (Sight::Kernel, true),
+        (Sight::Systemd, true),
+    ] {
+        assert_eq!(fresh.is(&sight), new, "{sight:?}");
+    }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     Event, What,
     boot::BootFiles,
-    console::{Lines, classify, classify_prompt},
+    console::{Fresh, Lines, Sight, classify, classify_prompt},
     frame::Mac,
     machine::{Machine, NodeSpec},
     process::{Process, find, listen},
@@ -183,6 +183,7 @@ struct Reader {
     stream: UnixStream,
     log: BufWriter<File>,
     events: Sender<Event>,
+    fresh: Fresh,
 }
 
 impl Reader {
@@ -190,7 +191,7 @@ impl Reader {
         // An old log of a kept node goes on.
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("creating {}", log.display()))?;
-        Ok(Self { node, origin, stream, log: BufWriter::new(file), events })
+        Ok(Self { node, origin, stream, log: BufWriter::new(file), events, fresh: Fresh::default() })
     }
 
     fn run(mut self) {
@@ -231,7 +232,10 @@ impl Reader {
         let _ = writeln!(self.log, "{:9.3}  {line}", at.as_secs_f64());
     }
 
-    fn tell(&self, at: Duration, sight: super::console::Sight) {
+    fn tell(&mut self, at: Duration, sight: Sight) {
+        if !self.fresh.is(&sight) {
+            return;
+        }
         // Nobody listens any more when the lab is ending.
         let _ = self.events.send(Event { at, node: Some(self.node), what: What::Sight(sight) });
     }

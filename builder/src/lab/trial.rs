@@ -23,7 +23,7 @@ use super::{
     signals::Signals,
     ssh::Ssh,
 };
-use crate::{error::one_line, progress::Reporter};
+use crate::{error::one_line, image::disk::Disk, progress::Reporter};
 
 /// Between two attempts to log in.
 const RETRY: Duration = Duration::from_secs(5);
@@ -52,9 +52,9 @@ pub struct Plan {
 /// # Errors
 ///
 /// The lab could not be started, or a signal came. Everything that a node does wrong is in the report.
-pub fn run(plan: &Plan, signals: &Signals, reporter: &Reporter) -> anyhow::Result<Report> {
+pub fn run(plan: &Plan, disk: Disk, signals: &Signals, reporter: &Reporter) -> anyhow::Result<Report> {
     let began = Instant::now();
-    let lab = Lab::start(&plan.spec, reporter)?;
+    let lab = Lab::start(&plan.spec, disk, reporter)?;
     let names: Vec<String> = lab.nodes().map(|node| node.name.clone()).collect();
     let (sender, messages) = channel();
     let expected = Expected {

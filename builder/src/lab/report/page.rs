@@ -21,6 +21,12 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// As [`escape`], with what stands between backquotes as code.
+fn prose(text: &str) -> String {
+    let parts = text.split('`').map(escape).enumerate();
+    parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
+}
+
 /// The whole page.
 pub fn render(report: &Report) -> String {
     let mut html = String::new();
@@ -110,9 +116,9 @@ fn table<'a>(html: &mut String, class: &str, rows: impl Iterator<Item = &'a Asse
         write!(
             html,
             "<tr><td class=\"mark {class}\" aria-label=\"{word}\">{mark}</td><td><strong>{}</strong><br><span class=\"wanted\">{}</span></td>\
-             <td>{}</td><td class=\"seen\">{}</td><td class=\"number\">{}</td></tr>",
+             <td class=\"node\">{}</td><td class=\"seen\">{}</td><td class=\"number\">{}</td></tr>",
             escape(&row.name),
-            escape(&row.wanted),
+            prose(&row.wanted),
             escape(row.node.as_deref().unwrap_or("lab")),
             escape(&row.seen),
             row.seconds.map_or_else(String::new, |seconds| format!("{seconds:.1}")),

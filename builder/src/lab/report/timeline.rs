@@ -118,10 +118,10 @@ impl Label<'_> {
         if self.leftwards { self.point - 7.0 } else { self.point + 7.0 }
     }
 
-    /// From where to where it must be free, its line included.
+    /// From where to where its text reaches; its line runs beside it.
     fn extent(&self) -> (f64, f64) {
         let width = self.text.chars().count() as f64 * CHARACTER + 12.0;
-        if self.leftwards { (self.point - width, self.point + 2.0) } else { (self.point - 2.0, self.point + width) }
+        if self.leftwards { (self.point - width, self.point - 4.0) } else { (self.point + 4.0, self.point + width) }
     }
 }
 
