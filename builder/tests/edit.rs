@@ -190,7 +190,7 @@ fn a_plan_is_carried_out_as_it_is_written() {
     let boot = disk.boot().unwrap().unwrap();
     assert_eq!(root.read("/opt/hard").unwrap(), b"two, replaced");
     assert_eq!(root.read("/usr/bin/through-a-link").unwrap(), b"x");
-    assert!(!root.exists("/null"));
+    assert!(!root.exists("/null").unwrap());
     assert_eq!(root.list("/many").unwrap().len(), 360);
     assert_eq!(boot.read("cmdline.txt").unwrap(), b"root=LABEL=root cgroup_enable=memory\n");
     assert_eq!(boot.read("config.txt").unwrap(), b"arm_64bit=1\n\n# Hypriot Cluster Lab\n[all]\nenable_uart=1\n");

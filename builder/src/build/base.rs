@@ -40,8 +40,14 @@ pub(super) fn obtain(
         (BaseLock::Bootstrap(packages), Base::Bootstrap(bootstrap)) => {
             let kernel = bootstrap.kernel_architecture().debian();
             let settings = settings(manifest, lock, kernel);
-            // Whatever else decides the bytes is part of the name.
-            let key = Digest::of(format!("{settings:?} {kernel} {} {}", bootstrap::RECIPE, lock.epoch).as_bytes());
+            let bootstrap_settings = bootstrap::Settings {
+                kernel_architecture: kernel.to_owned(),
+                root_label: settings.root_label.clone(),
+                kernel_parameters: plan::kernel_parameters(),
+                epoch: lock.epoch,
+            };
+            // The identity holds the lock; what else decides the bytes is part of the name too.
+            let key = Digest::of(format!("{settings:?} {} {}", bootstrap::recipe(&bootstrap_settings), lock.epoch).as_bytes());
             match cache.begin("debian", &key, reporter)? {
                 Begin::Present(entry) => Ok(entry.path),
                 Begin::Missing(pending) => {
@@ -52,12 +58,6 @@ pub(super) fn obtain(
                         .suffix(".tar")
                         .tempfile_in(cache.root())
                         .context("creating a work file")?;
-                    let bootstrap_settings = bootstrap::Settings {
-                        kernel_architecture: kernel.to_owned(),
-                        root_label: settings.root_label.clone(),
-                        kernel_parameters: plan::kernel_parameters(),
-                        epoch: lock.epoch,
-                    };
                     bootstrap::install(packages, &debs, &tools, &bootstrap_settings, tar.path(), reporter)?;
                     drop(pending.file()?);
                     base::create(tar.path(), pending.path(), &settings, reporter)?;

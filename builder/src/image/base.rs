@@ -33,8 +33,10 @@ const ALIGNMENT: Bytes = Bytes(8 * Bytes::MIB);
 const BLOCK: u64 = 4096;
 /// `mke2fs` gives one inode for so many bytes; cards hold many small files of container images.
 const BYTES_PER_INODE: u64 = 16_384;
-/// Size of the journal in MiB: what a card of 16 GB would get, since the file system grows to the card.
+/// Size of the journal in MiB: what a card of 16 GB would get, since the file system grows to the card…
 const JOURNAL: u64 = 64;
+/// … but never more than this part of the file system, and never less than ext4 takes (1024 blocks).
+const JOURNAL_PART: u64 = 8;
 
 /// How a base is laid out.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ pub fn create(tar: &Path, path: &Path, settings: &Settings, reporter: &Reporter)
     step.done(format!("{} boot, {} root", settings.boot, layout.root));
 
     let step = reporter.bytes("files", Bytes(need.content));
-    let mut boot = fat::Editor::open(boot, settings.epoch)?;
+    let boot = fat::Editor::open(boot, settings.epoch)?;
     let mut root = ext4::Editor::open(root, settings.epoch as i64)?;
     let mut directories = Vec::new();
     walk(tar, |mut entry, size, content| {
@@ -137,6 +139,11 @@ pub fn create(tar: &Path, path: &Path, settings: &Settings, reporter: &Reporter)
     Ok(())
 }
 
+/// Size of the journal in MiB of a file system of `size`.
+fn journal(size: Bytes) -> u64 {
+    (size.0 / JOURNAL_PART / Bytes::MIB).clamp(4, JOURNAL)
+}
+
 /// What an archive needs in a file system.
 #[derive(Clone, Copy, Debug, Default)]
 struct Need {
@@ -150,7 +157,8 @@ struct Need {
 impl Need {
     /// A partition with room for it, for the file system's own structures, and for `free` more.
     fn root_size(&self, free: Bytes) -> Bytes {
-        let data = self.blocks * BLOCK + (JOURNAL << 20) + free.0;
+        let content = self.blocks * BLOCK + free.0;
+        let data = content + (journal(Bytes(content)) << 20);
         let inodes = (data / BYTES_PER_INODE).max(self.inodes) * 256;
         // Bitmaps, descriptors kept for growing, superblock copies: under 1.5 %.
         Bytes(data + inodes + data / 64).round_up(4 * Bytes::MIB)
@@ -244,7 +252,7 @@ fn make_ext4(path: &Path, offset: u64, size: Bytes, settings: &Settings) -> Resu
         .env("MKE2FS_CONFIG", "/dev/null")
         .env("E2FSPROGS_FAKE_TIME", settings.epoch.to_string())
         .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1", "-e", "remount-ro"])
-        .args(["-i", &BYTES_PER_INODE.to_string(), "-J", &format!("size={JOURNAL}"), "-L", &settings.root_label])
+        .args(["-i", &BYTES_PER_INODE.to_string(), "-J", &format!("size={}", journal(size)), "-L", &settings.root_label])
         .args(["-O", "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"])
         .args(["-U", &uuid.to_string()])
         .args(["-E", &format!("offset={offset},hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0")])

@@ -20,15 +20,12 @@ use super::tool::Tool;
 use crate::{
     lock::{BootstrapLock, PackageLock},
     progress::Reporter,
-    units::Bytes,
+    units::{Bytes, Digest},
 };
 
 mod hooks;
 
 pub use hooks::TOOL_PACKAGES;
-
-/// Counted into the base's cache key: changes whenever this file makes other bytes of the same packages.
-pub const RECIPE: u32 = 1;
 
 /// What the installation needs to know beyond its packages.
 #[derive(Clone, Debug)]
@@ -42,6 +39,22 @@ pub struct Settings {
     /// Nothing in the result is younger, in seconds since 1970.
     pub epoch: u64,
 }
+
+/// Names what is done with the packages: together with their lock it decides the result.
+pub fn recipe(settings: &Settings) -> Digest {
+    let scripts = [hooks::extract(Path::new("/"), true), hooks::essential(settings, true), hooks::customize(true)];
+    Digest::of(format!("{} {}", scripts.join("\0"), OPTIONS.join(" ")).as_bytes())
+}
+
+/// Options of mmdebstrap that are always the same.
+const OPTIONS: [&str; 6] = [
+    "--variant=essential",
+    "--format=tar",
+    "--aptopt=APT::Install-Recommends \"false\"",
+    "--aptopt=Acquire::Languages \"none\"",
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=force-confold",
+];
 
 /// Installs the locked packages and writes the root file system as a tar archive to `output`.
 ///
@@ -73,13 +86,11 @@ pub fn install(
     let hook = |name: &str| format!("sh {}/{name} \"$1\"", work.path().display());
     let architectures = architectures(lock);
     let mut tool = Tool::new("mmdebstrap", "mmdebstrap")
-        .args(["--variant=essential", "--format=tar"])
+        .args(OPTIONS)
         .arg(format!("--mode={}", mode()))
         .arg(format!("--architectures={}", architectures.join(",")))
         .arg(format!("--include={}", lock.requested.join(",")))
-        .args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\""])
         .arg(format!("--aptopt=DPkg::Path \"{NATIVE}:/usr/sbin:/usr/bin:/sbin:/bin\""))
-        .args(["--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"])
         .arg(format!("--extract-hook={}", hook("extract")))
         .arg(format!("--essential-hook={}", hook("essential")))
         .arg(format!("--customize-hook={}", hook("customize")))

@@ -101,7 +101,7 @@ pub(super) fn write(folder: &Path, settings: &Settings, with_stand_ins: bool) ->
 }
 
 /// After the essential packages were unpacked, before the first script runs: the stand-ins.
-fn extract(folder: &Path, with_stand_ins: bool) -> String {
+pub(super) fn extract(folder: &Path, with_stand_ins: bool) -> String {
     // The kernel package, its trigger and raspi-firmware would each make an initrd, at a minute a
     // time under emulation; `customize` makes the one that counts.
     let mut script = format!(
@@ -123,7 +123,7 @@ fn extract(folder: &Path, with_stand_ins: bool) -> String {
 }
 
 /// Once the essential packages work: settings that others read while they are configured.
-fn essential(settings: &Settings, with_stand_ins: bool) -> String {
+pub(super) fn essential(settings: &Settings, with_stand_ins: bool) -> String {
     let modules = INITRD_MODULES.join("\n");
     let mut script = String::new();
     if with_stand_ins {
@@ -151,7 +151,7 @@ fn essential(settings: &Settings, with_stand_ins: bool) -> String {
 }
 
 /// When everything is installed: the initrd, and nothing left behind that is of this build or of this machine.
-fn customize(with_stand_ins: bool) -> String {
+pub(super) fn customize(with_stand_ins: bool) -> String {
     // The real one, found behind the stand-in of the same name; its tools are still the fast ones.
     let mut script =
         format!("rm \"$root{NATIVE}/update-initramfs\"\nPATH={NATIVE}:$PATH chroot \"$root\" update-initramfs -c -k all\n");
@@ -173,7 +173,7 @@ fn customize(with_stand_ins: bool) -> String {
         "rm -f \"$root\"/etc/ssh/ssh_host_* \"$root/var/lib/systemd/random-seed\" \"$root/var/lib/dbus/machine-id\"\n\
          rm -f \"$root\"/boot/*.dpkg-bak \"$root/etc/hostname\" \"$root/etc/resolv.conf\"\n\
          : > \"$root/etc/machine-id\"\n\
-         rm -rf \"$root\"/var/lib/apt/lists/* \"$root\"/var/cache/apt/*.bin \"$root\"/var/cache/debconf/*-old\n\
+         rm -rf \"$root\"/var/lib/apt/lists/* \"$root\"/var/cache/apt/*.bin \"$root\"/var/cache/apt/archives/*.deb \"$root\"/var/cache/debconf/*-old\n\
          rm -rf \"$root/var/cache/ldconfig/aux-cache\" \"$root\"/var/lib/dpkg/*-old \"$root\"/tmp/* \"$root\"/var/tmp/*\n\
          find \"$root/var/log\" -type f -delete\n",
     );
