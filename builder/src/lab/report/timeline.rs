@@ -14,7 +14,7 @@ const ROW: f64 = 15.0;
 /// Mean width of a character at 11 px, generous.
 const CHARACTER: f64 = 6.3;
 /// Rows of labels below a band at most; the rest are told by their points alone (with a title).
-const ROWS: usize = 8;
+const ROWS: usize = 12;
 /// Longer labels are cut; the point's title has the whole.
 const LONGEST: usize = 44;
 
@@ -126,7 +126,6 @@ impl Label<'_> {
 }
 
 /// Gives each milestone the first row in which its text, and its line in the rows above, cross nothing.
-/// Troubles first: they must not go without a text.
 fn lay<'a>(node: &'a NodeReport, scale: &Scale) -> Vec<Label<'a>> {
     let mut labels: Vec<Label<'a>> = node
         .milestones
@@ -149,12 +148,8 @@ fn lay<'a>(node: &'a NodeReport, scale: &Scale) -> Vec<Label<'a>> {
         })
         .collect();
     let mut order: Vec<usize> = (0..labels.len()).collect();
-    // From the right: a line goes down through rows that labels further left have not taken yet.
-    order.sort_by(|a, b| {
-        (labels[*b].trouble, labels[*b].point)
-            .partial_cmp(&(labels[*a].trouble, labels[*a].point))
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
+    // From the right: each line then goes down left of all texts that are there already.
+    order.sort_by(|a, b| labels[*b].point.total_cmp(&labels[*a].point));
     for index in order {
         let (from, to) = labels[index].extent();
         let point = labels[index].point;
