@@ -53,11 +53,10 @@ pub(super) fn obtain(
                 Begin::Missing(pending) => {
                     let debs = fetch(&packages.packages, packages, cache, reporter)?;
                     let tools = fetch(&packages.tools, packages, cache, reporter)?;
-                    let tar = tempfile::Builder::new()
-                        .prefix("root-")
-                        .suffix(".tar")
-                        .tempfile_in(cache.root())
-                        .context("creating a work file")?;
+                    // Never committed: gone when it is read, and swept should we be killed.
+                    let Begin::Missing(tar) = cache.begin("root-archive", &key, reporter)? else {
+                        anyhow::bail!("the cache holds a work file as an entry: remove {}/root-archive", cache.root().display())
+                    };
                     bootstrap::install(packages, &debs, &tools, &bootstrap_settings, tar.path(), reporter)?;
                     drop(pending.file()?);
                     base::create(tar.path(), pending.path(), &settings, reporter)?;

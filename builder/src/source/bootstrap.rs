@@ -85,7 +85,7 @@ pub fn install(
     let path = std::env::var("PATH").unwrap_or_default();
     let hook = |name: &str| format!("sh {}/{name} \"$1\"", work.path().display());
     let architectures = architectures(lock);
-    let mut tool = Tool::new("mmdebstrap", "mmdebstrap")
+    let mut tool = Tool::tied("mmdebstrap", "mmdebstrap")?
         .args(OPTIONS)
         .arg(format!("--mode={}", mode()))
         .arg(format!("--architectures={}", architectures.join(",")))

@@ -26,6 +26,24 @@ impl Tool {
         Self { name, package, command }
     }
 
+    /// As [`Tool::new`] for a program that must not outlive us: should we die, even by SIGKILL, it is told to end (SIGTERM).
+    ///
+    /// # Errors
+    ///
+    /// The program is not installed.
+    pub fn tied(name: &'static str, package: &'static str) -> Result<Self> {
+        let tool = Self::new("setpriv", "util-linux").args(["--pdeathsig", "TERM", "--", name]);
+        let found = tool
+            .command
+            .get_envs()
+            .filter_map(|(key, value)| (key == "PATH").then_some(value).flatten())
+            .any(|path| std::env::split_paths(path).any(|folder| folder.join(name).is_file()));
+        if !found {
+            bail!("{name} is not installed: apt-get install {package}");
+        }
+        Ok(Self { name, package, ..tool })
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -148,6 +166,12 @@ mod tests {
     #[test]
     fn a_missing_program_names_its_package() {
         let error = Tool::new("no-such-program-here", "some-package").output().unwrap_err();
+        assert_eq!(error.to_string(), "no-such-program-here is not installed: apt-get install some-package");
+    }
+
+    #[test]
+    fn a_tied_program_that_is_missing_names_its_package() {
+        let error = Tool::tied("no-such-program-here", "some-package").unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed: apt-get install some-package");
     }
 

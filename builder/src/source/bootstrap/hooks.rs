@@ -49,6 +49,9 @@ pub const TOOL_PACKAGES: [&str; 26] = [
 /// Programs called by absolute path, so that `PATH` does not help: replaced while packages are configured.
 const REPLACED: [&str; 2] = ["dash", "perl"];
 
+/// Programs that do nothing while packages are configured.
+const DEFERRED: [&str; 2] = ["update-initramfs", "ssh-keygen"];
+
 /// Kernel modules that the initrd must hold: what finds the root file system on each board and in QEMU.
 ///
 /// The automatic choice of initramfs-tools is not used: with a 32-bit userland emulated on ext4 it
@@ -102,11 +105,14 @@ pub(super) fn write(folder: &Path, settings: &Settings, with_stand_ins: bool) ->
 
 /// After the essential packages were unpacked, before the first script runs: the stand-ins.
 pub(super) fn extract(folder: &Path, with_stand_ins: bool) -> String {
-    // The kernel package, its trigger and raspi-firmware would each make an initrd, at a minute a
-    // time under emulation; `customize` makes the one that counts.
-    let mut script = format!(
-        "mkdir -p \"$root{NATIVE}\"\nprintf '#!/bin/sh\\nexit 0\\n' > \"$root{NATIVE}/update-initramfs\"\nchmod 755 \"$root{NATIVE}/update-initramfs\"\n"
-    );
+    // The kernel package, its trigger and raspi-firmware would each make an initrd, at half a minute a
+    // time under emulation; `customize` makes the one that counts. Host keys belong to a card, not to an image.
+    let mut script = format!("mkdir -p \"$root{NATIVE}\"\n");
+    for program in DEFERRED {
+        script.push_str(&format!(
+            "printf '#!/bin/sh\\nexit 0\\n' > \"$root{NATIVE}/{program}\"\nchmod 755 \"$root{NATIVE}/{program}\"\n"
+        ));
+    }
     if with_stand_ins {
         script.push_str(&format!(
             "native={}/native\n\
@@ -153,8 +159,9 @@ pub(super) fn essential(settings: &Settings, with_stand_ins: bool) -> String {
 /// When everything is installed: the initrd, and nothing left behind that is of this build or of this machine.
 pub(super) fn customize(with_stand_ins: bool) -> String {
     // The real one, found behind the stand-in of the same name; its tools are still the fast ones.
-    let mut script =
-        format!("rm \"$root{NATIVE}/update-initramfs\"\nPATH={NATIVE}:$PATH chroot \"$root\" update-initramfs -c -k all\n");
+    let mut script = format!(
+        "rm \"$root{NATIVE}/update-initramfs\" \"$root{NATIVE}/ssh-keygen\"\nPATH={NATIVE}:$PATH chroot \"$root\" update-initramfs -c -k all\n"
+    );
     if with_stand_ins {
         for program in REPLACED {
             script.push_str(&format!(
