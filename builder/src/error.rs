@@ -12,6 +12,7 @@ pub struct UsageError(pub String);
 
 impl UsageError {
     /// An `anyhow` error that ends with exit code 2.
+    #[allow(clippy::new_ret_no_self, reason = "nobody wants the bare type: it travels in a chain")]
     pub fn new(message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self(message.into()))
     }

@@ -37,6 +37,7 @@ pub struct Lock {
 /// The base of an image, pinned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum BaseLock {
     /// A vendor's image.
     Download {

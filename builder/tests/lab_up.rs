@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, SystemTime},
 };

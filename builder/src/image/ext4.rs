@@ -112,13 +112,7 @@ impl Editor {
     pub fn meta(&self, path: &Path) -> Result<Option<Meta>> {
         let Some(ino) = self.lookup(path, false)? else { return Ok(None) };
         let inode = self.fs.stat_ino(ino)?;
-        Ok(Some(Meta {
-            mode: inode.mode & 0o7777,
-            uid: inode.uid,
-            gid: inode.gid,
-            mtime: i64::from(inode.mtime),
-            xattrs: Vec::new(),
-        }))
+        Ok(Some(Meta { mode: inode.mode & 0o7777, uid: inode.uid, gid: inode.gid, mtime: inode.mtime, xattrs: Vec::new() }))
     }
 
     /// Whether there is a directory at `path`, symbolic links followed.
@@ -324,10 +318,7 @@ impl Editor {
             Some(ino) => ino,
             None => {
                 let epoch = self.fs.stat_ino(ROOT)?.mtime;
-                self.put_inner(
-                    &Entry { path: folder.to_owned(), node: Node::Dir, meta: Meta::root(0o755, i64::from(epoch)) },
-                    None,
-                )?;
+                self.put_inner(&Entry { path: folder.to_owned(), node: Node::Dir, meta: Meta::root(0o755, epoch) }, None)?;
                 self.lookup(folder, true)?.context("a directory just made is missing")?
             }
         };

@@ -64,9 +64,7 @@ impl Screen {
         if let Some(node) = event.node {
             self.note(node, event.at, &event.what, &text, trouble);
         }
-        if self.table.is_none() && self.reporter.mode() == Mode::Text {
-            self.line(&format!("{:8.1} s  {:8}  {text}", event.at.as_secs_f64(), name.unwrap_or("lab")));
-        } else if trouble {
+        if trouble || (self.table.is_none() && self.reporter.mode() == Mode::Text) {
             self.line(&format!("{:8.1} s  {:8}  {text}", event.at.as_secs_f64(), name.unwrap_or("lab")));
         }
     }

@@ -212,11 +212,8 @@ impl Apt {
     }
 
     fn update(&self) -> Result<()> {
-        let result = Tool::new("apt-get", "apt").env("APT_CONFIG", &self.update_config).args(["update", "-q"]).output();
-        if let Err(error) = result {
-            // apt keeps the lists that did arrive; with the others missing they would be no whole archive.
-            return Err(error);
-        }
+        // apt keeps the lists that did arrive; with the others missing they would be no whole archive.
+        Tool::new("apt-get", "apt").env("APT_CONFIG", &self.update_config).args(["update", "-q"]).output()?;
         Ok(())
     }
 

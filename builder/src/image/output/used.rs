@@ -241,6 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "lists of ranges that happen to have one")]
     fn what_is_taken_is_not_free() {
         for (free, taken, left) in [
             (vec![0..100], vec![], vec![0..100]),
