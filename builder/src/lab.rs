@@ -166,7 +166,7 @@ impl Lab {
         let names: Vec<_> = ports.iter().map(|port| port.name.clone()).collect();
         let capture = Capture::create(&spec.folder.join(CAPTURE), &names, spec.capture_limit)?;
         let origin = Instant::now();
-        let wire = Wire::start(&ports, spec.seed, Some(capture), snooper(origin, spec.nodes, sender.clone()))?;
+        let wire = Wire::start(&ports, spec.seed, Some(capture), snooper(origin, spec.machine, spec.nodes, sender.clone()))?;
         for port in 1..ports.len() {
             if let Some(port) = wire.switch().port_mut(PortId(port)) {
                 port.faults = spec.faults.clone();
@@ -340,13 +340,13 @@ impl Lab {
 }
 
 /// Tells of leases that the router gives to our nodes.
-fn snooper(origin: Instant, nodes: usize, events: Sender<Event>) -> ports::Observer {
+fn snooper(origin: Instant, machine: Machine, nodes: usize, events: Sender<Event>) -> ports::Observer {
     Box::new(move |port, frame| {
         if port != ROUTER {
             return;
         }
         let Some(lease) = snoop::acknowledged(frame) else { return };
-        let node = (0..nodes).find(|node| frame::Mac::of_node(*node as u16 + 1) == lease.client);
+        let node = (0..nodes).find(|node| machine.mac_of_node(*node as u16 + 1) == lease.client);
         if node.is_some() {
             let _ = events.send(Event { at: origin.elapsed(), node, what: What::Lease(lease.address) });
         }

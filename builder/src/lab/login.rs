@@ -47,9 +47,13 @@ pub fn find(disk: &Disk, wish: &Wish) -> anyhow::Result<Login> {
     if let Some(identity) = &wish.identity {
         fs::metadata(identity).with_context(|| format!("looking for the key {}", identity.display()))?;
     }
-    let doors = match disk.root()? {
-        Some(root) => doors(&root)?,
-        None => Vec::new(),
+    let named = wish.user.is_some() && wish.identity.is_some();
+    let doors = match disk.root() {
+        Ok(Some(root)) => doors(&root)?,
+        Ok(None) => Vec::new(),
+        // Who knows the login may see for himself that this does not boot.
+        Err(_) if named => Vec::new(),
+        Err(error) => return Err(error),
     };
     let identities = match &wish.identity {
         Some(identity) => vec![identity.clone()],

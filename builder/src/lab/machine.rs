@@ -51,6 +51,16 @@ impl Machine {
         }
     }
 
+    /// The address under which node number `node` (from 1) is seen on the wire. QEMU's `usb-net` tells the
+    /// guest the configured address with 0x40 in place of its first byte (`usb_desc_mac` in dev-network.c).
+    pub fn mac_of_node(self, node: u16) -> Mac {
+        let Mac(mut bytes) = Mac::of_node(node);
+        if self == Self::Raspi3b {
+            bytes[0] = 0x40;
+        }
+        Mac(bytes)
+    }
+
     /// How many seconds a node may take until it can be logged into: three times what one takes on two
     /// busy cores, and more for each further node, since they share them.
     pub fn patience(self, nodes: usize) -> u64 {

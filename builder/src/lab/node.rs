@@ -76,7 +76,7 @@ impl Node {
     /// QEMU is missing, refuses its arguments, or the layer cannot be made.
     pub fn start(index: usize, common: &Common<'_>, wire: &Path, events: Sender<Event>) -> anyhow::Result<Self> {
         let name = format!("node-{}", index + 1);
-        let mac = Mac::of_node(index as u16 + 1);
+        let mac = common.machine.mac_of_node(index as u16 + 1);
         let layer = common.layers.join(format!("{name}.qcow2"));
         if !layer.exists() {
             make_layer(common.image, &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
