@@ -133,11 +133,26 @@ impl Up {
     fn start(bench: &Bench, words: &[&str]) -> Self {
         let mut child = bench
             .command(&[&["--json", "up", "tiny.img", "--memory", "64M"], words].concat())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let events = BufReader::new(child.stdout.take().unwrap());
         Self { child, events }
+    }
+
+    /// Types a line and returns what is answered.
+    fn order(&mut self, line: &str) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let mut text = String::new();
+        loop {
+            text.clear();
+            assert!(self.events.read_line(&mut text).unwrap() > 0, "`up` ended before it answered {line}");
+            let event: Value = serde_json::from_str(&text).unwrap();
+            if event["event"] == "order" && event["line"] == line {
+                return event["answer"].as_str().unwrap().to_owned();
+            }
+        }
     }
 
     /// Reads events until `wanted` was seen of `nodes` nodes.
@@ -218,6 +233,26 @@ fn control_c_ends_everything_in_order() {
     assert!(up.child.wait().unwrap().success());
     assert!(children.iter().all(|id| !alive(*id)));
     assert_eq!(bench.left_behind(), [] as [&str; 0]);
+}
+
+#[test]
+fn orders_typed_while_it_runs_are_carried_out_or_refused() {
+    let bench = Bench::new(&kernel(HELLO, Then::Wait));
+    let mut up = Up::start(&bench, &["--nodes", "2"]);
+    for (line, answer) in [
+        ("cut 1", "node-1 is cut off"),
+        ("split 1 2", "2 islands"),
+        ("loss 0.5", "50.0 % of frames are lost on the way to each node"),
+        ("delay 20ms", "frames to each node take 20 ms more"),
+        ("heal", "all cables are in, one island, no loss, no delay"),
+        ("cut 3", "there is no node-3, only 2"),
+        ("off 2", "node-2: power button pressed"),
+        ("jump", "`jump` is no order; there are:"),
+    ] {
+        assert_eq!(up.order(line).lines().next(), Some(answer), "{line}");
+    }
+    up.signal("TERM");
+    assert!(up.child.wait().unwrap().success());
 }
 
 #[test]
