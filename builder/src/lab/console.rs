@@ -17,7 +17,7 @@ pub enum Sight {
     Systemd,
     /// A target was reached, such as `multi-user`.
     Target(String),
-    /// A marker of our own programs: what stands between `@hcl:` and `@`.
+    /// A marker of our own programs, `@hcl:NAME@ details`: the name, and the details behind it.
     Marker(String),
     /// A login prompt stands there.
     Login,
@@ -95,7 +95,7 @@ const TARGETS: [&str; 5] = ["local-fs", "network", "network-online", "multi-user
 
 /// What `line` means; most lines mean nothing. Markers may stand anywhere, more than one to a line.
 pub fn classify(line: &str) -> Vec<Sight> {
-    let mut sights: Vec<Sight> = markers(line).map(|marker| Sight::Marker(marker.to_owned())).collect();
+    let mut sights: Vec<Sight> = markers(line).map(Sight::Marker).collect();
     let after = |pattern: &str| line.split_once(pattern).map(|(_, rest)| rest.trim());
     let sight = if let Some(why) = after("Kernel panic - not syncing:") {
         // "end Kernel panic - not syncing: …" repeats it.
@@ -143,15 +143,12 @@ pub fn classify_prompt(text: &str) -> Option<Sight> {
     }
 }
 
-fn markers(line: &str) -> impl Iterator<Item = &str> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        let (_, after) = rest.split_once("@hcl:")?;
-        let (marker, after) = after.split_once('@')?;
-        rest = after;
-        Some(marker)
+/// `@hcl:NAME@ details` gives `NAME details`; the details end with the line or where the next marker begins.
+fn markers(line: &str) -> impl Iterator<Item = String> {
+    line.split("@hcl:").skip(1).filter_map(|part| {
+        let (name, details) = part.split_once('@')?;
+        (!name.is_empty()).then(|| format!("{name} {}", details.trim()).trim_end().to_owned())
     })
-    .filter(|marker| !marker.is_empty())
 }
 
 /// The name without `.target` where it is one of [`TARGETS`]. systemd writes

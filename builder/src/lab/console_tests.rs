@@ -40,8 +40,8 @@ fn lines_mean_something() {
         ),
         ("[  93.1] reboot: Power down", &[Sight::PowerDown]),
         (
-            "[  11.2] hcl-firstboot[311]: @hcl:vlan-up@ and @hcl:ready@",
-            &[Sight::Marker(text("vlan-up")), Sight::Marker(text("ready"))],
+            "[  11.2] hcl-firstboot[311]: @hcl:vlan@ eth0.200 id 200 @hcl:ready@",
+            &[Sight::Marker(text("vlan eth0.200 id 200")), Sight::Marker(text("ready"))],
         ),
         ("@hcl:@ @hcl:cut", &[]),
         (
