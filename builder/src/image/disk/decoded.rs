@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -11,15 +11,11 @@ use anyhow::{Context, Result};
 use liblzma::{bufread::XzDecoder, stream::MtStreamBuilder};
 
 use crate::{
-    image::sparse::is_zero,
     progress::{Reporter, Step},
+    source::decode,
     units::Bytes,
 };
 
-/// Bytes written or skipped at once.
-const BLOCK: usize = 1 << 20;
-/// Stretches of zeros of this length become holes.
-const HOLE: usize = 4 << 10;
 /// Where a decoder with many threads falls back to one.
 const MEMORY_FOR_THREADS: u64 = 96 << 20;
 
@@ -135,55 +131,14 @@ impl Read for Counted<'_> {
 }
 
 /// Decodes `file` into an unnamed sparse file in the temporary folder.
-pub(super) fn decode(mut file: File, compression: Compression, path: &Path, reporter: &Reporter) -> Result<File> {
+pub(super) fn decode(mut file: File, path: &Path, reporter: &Reporter) -> Result<File> {
     let total = Bytes(file.seek(SeekFrom::End(0))?);
     file.rewind()?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let step = reporter.bytes(format!("decoding {name}"), total);
-    let mut decoder = compression.decoder(BufReader::with_capacity(256 << 10, Counted { file, step: &step }))?;
-    let mut output = tempfile::tempfile().context("making a temporary file")?;
-    let mut block = vec![0; BLOCK];
-    let mut size = 0;
-    loop {
-        let count = fill(&mut decoder, &mut block).context("the file is damaged or cut off")?;
-        if count == 0 {
-            break;
-        }
-        write_sparse(&mut output, size, &block[..count])
-            .with_context(|| format!("writing {} (set TMPDIR to where there is room)", std::env::temp_dir().display()))?;
-        size += count as u64;
-    }
-    drop(decoder);
-    output.set_len(size)?;
-    step.done(Bytes(size).to_string());
+    let output = tempfile::tempfile().context("making a temporary file")?;
+    let decoded = decode::decode(&mut Counted { file, step: &step }, &output, decode::LARGEST)
+        .with_context(|| format!("decoding into {} (set TMPDIR to where there is room)", std::env::temp_dir().display()))?;
+    step.done(decoded.size.to_string());
     Ok(output)
-}
-
-fn fill(input: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < block.len() {
-        match input.read(&mut block[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// Writes `data` at `start`, leaving out what is zero: beyond the end of the file that reads as zeros.
-fn write_sparse(output: &mut File, start: u64, data: &[u8]) -> io::Result<()> {
-    let chunks: Vec<&[u8]> = data.chunks(HOLE).collect();
-    let mut offset = start;
-    for run in chunks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
-        let length = run.iter().map(|chunk| chunk.len()).sum::<usize>();
-        if !is_zero(run[0]) {
-            let from = (offset - start) as usize;
-            output.seek(SeekFrom::Start(offset))?;
-            output.write_all(&data[from..from + length])?;
-        }
-        offset += length as u64;
-    }
-    Ok(())
 }
