@@ -106,7 +106,8 @@ fn xattrs(host: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     for name in list[..count].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = String::from_utf8(name.to_vec()).context("an attribute's name is not UTF-8")?;
         let mut value = vec![0; 64 << 10];
-        let count = lgetxattr(host, name.as_str(), &mut value).with_context(|| format!("reading {name} of {}", host.display()))?;
+        let count =
+            lgetxattr(host, name.as_str(), &mut value).with_context(|| format!("reading {name} of {}", host.display()))?;
         value.truncate(count);
         found.push((name, value));
     }

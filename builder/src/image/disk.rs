@@ -59,8 +59,8 @@ impl Disk {
         }
         let compression = Compression::of(&mut file).with_context(context)?;
         if let Some(compression) = compression {
-            file = decoded::decode(file, path, reporter)
-                .with_context(|| format!("decoding {} ({compression})", path.display()))?;
+            file =
+                decoded::decode(file, path, reporter).with_context(|| format!("decoding {} ({compression})", path.display()))?;
         }
         Self::from_file(file, path, compression)
     }
