@@ -9,8 +9,9 @@ use serde_json::json;
 use super::{Event, What, console::Sight};
 use crate::progress::{Mode, Reporter};
 
-/// Columns of the table: milestones that every node passes, in order.
-const COLUMNS: [&str; 5] = ["kernel", "initrd", "systemd", "multi-user", "login"];
+/// Columns of the table: milestones that every node passes, in order. systemd falls silent on the console once a
+/// login prompt stands there, mostly before multi-user.target, which is therefore none of them.
+const COLUMNS: [&str; 5] = ["kernel", "initrd", "systemd", "network", "login"];
 
 /// Shows events.
 #[derive(Debug)]
