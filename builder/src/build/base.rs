@@ -20,7 +20,7 @@ use crate::{
     progress::Reporter,
     source::{
         bootstrap,
-        download::{Downloads, Origin, Request},
+        download::{self, Downloads, Origin, Request},
     },
     units::{Bytes, Digest},
 };
@@ -51,6 +51,7 @@ pub(super) fn obtain(
             match cache.begin("debian", &key, reporter)? {
                 Begin::Present(entry) => Ok(entry.path),
                 Begin::Missing(pending) => {
+                    bootstrap::ready(packages)?;
                     let debs = fetch(&packages.packages, packages, cache, reporter)?;
                     let tools = fetch(&packages.tools, packages, cache, reporter)?;
                     // Never committed: gone when it is read, and swept should we be killed.
@@ -90,6 +91,8 @@ fn settings(manifest: &Manifest, lock: &Lock, kernel: &str) -> Settings {
 }
 
 /// Gets the package files, verified, and names all that cannot be had in one list.
+///
+/// Where it is not the package's fault but the network's or the disk's, the others are not tried.
 fn fetch(
     packages: &[PackageLock],
     lock: &BootstrapLock,
@@ -101,6 +104,7 @@ fn fetch(
     let quiet = Reporter::new(crate::progress::Mode::Quiet);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
+    let trouble = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
@@ -111,14 +115,25 @@ fn fetch(
                             downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) })
                         });
                     step.advance(package.size);
-                    results.lock().unwrap_or_else(PoisonError::into_inner).push((package, result));
+                    match result {
+                        Err(error) if download::is_general(&error) => {
+                            next.store(packages.len(), Ordering::Relaxed);
+                            trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        }
+                        result => results.lock().unwrap_or_else(PoisonError::into_inner).push((package, result)),
+                    }
                 }
             });
         }
     });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = trouble.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let here = results.iter().filter(|(_, result)| result.is_ok()).count();
+        return Err(error.context(format!("downloading packages ({here} of {} are in the cache and stay there)", packages.len())));
+    }
     let mut debs = Vec::new();
     let mut gone = Vec::new();
-    for (package, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    for (package, result) in results {
         match result {
             Ok(entry) => debs.push((package.clone(), entry.path)),
             Err(error) => gone.push(format!(
@@ -132,7 +147,13 @@ fn fetch(
     }
     if !gone.is_empty() {
         gone.sort();
-        anyhow::bail!("{} of {} packages cannot be had from {}: {}", gone.len(), packages.len(), lock.mirror, gone.join("; "));
+        anyhow::bail!(
+            "{} of {} packages cannot be had from {} as the lock says: {}",
+            gone.len(),
+            packages.len(),
+            lock.mirror,
+            gone.join("; ")
+        );
     }
     debs.sort();
     step.done(total.to_string());

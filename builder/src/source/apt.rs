@@ -75,7 +75,7 @@ pub fn resolve(request: &Request, folder: &Path, reporter: &Reporter) -> Result<
         }
     }
     bail!(
-        "no suite of the mirror {mirror} can be used, so nothing was built ({}); try again later, name another suite in base.suites, or another mirror with --mirror URL",
+        "no suite of the mirror {mirror} can be used, so nothing was built ({}); try again later, name another suite in base.bootstrap.suites, or another mirror with --mirror URL",
         reasons.join("; ")
     )
 }

@@ -15,8 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::hooks::NATIVE;
-use super::tool::Tool;
+use self::{hooks::NATIVE, work::Work};
+use super::tool::{Tool, is_installed};
 use crate::{
     lock::{BootstrapLock, PackageLock},
     progress::Reporter,
@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod hooks;
+mod work;
 
 pub use hooks::TOOL_PACKAGES;
 
@@ -44,6 +45,31 @@ pub struct Settings {
 pub fn recipe(settings: &Settings) -> Digest {
     let scripts = [hooks::extract(Path::new("/"), true), hooks::essential(settings, true), hooks::customize(true)];
     Digest::of(format!("{} {}", scripts.join("\0"), OPTIONS.join(" ")).as_bytes())
+}
+
+/// Finds out whether this machine can install `lock` and make file systems, before anything is downloaded for it.
+///
+/// # Errors
+///
+/// What is missing, all of it at once.
+pub fn ready(lock: &BootstrapLock) -> Result<()> {
+    let mut needed =
+        vec![("mmdebstrap", "mmdebstrap"), ("arch-test", "arch-test"), ("dpkg-deb", "dpkg"), ("mke2fs", "e2fsprogs")];
+    if mode() == "unshare" {
+        needed.push(("newuidmap", "uidmap"));
+    }
+    needed.retain(|(program, _)| !is_installed(program));
+    if !needed.is_empty() {
+        let (programs, packages): (Vec<&str>, Vec<&str>) = needed.into_iter().unzip();
+        let are = if programs.len() == 1 { "is" } else { "are" };
+        bail!("{} {are} not installed: apt-get install {}", programs.join(", "), packages.join(" "));
+    }
+    Tool::new("arch-test", "arch-test").arg(&lock.architecture).output().map(drop).with_context(|| {
+        format!(
+            "this machine cannot run programs for {}, which package scripts need: apt-get install qemu-user-static binfmt-support",
+            lock.architecture
+        )
+    })
 }
 
 /// Options of mmdebstrap that are always the same.
@@ -69,9 +95,7 @@ pub fn install(
     output: &Path,
     reporter: &Reporter,
 ) -> Result<()> {
-    // The namespace's root is another user: it must be able to read this folder whatever our umask is.
-    let work = tempfile::Builder::new().prefix("hcl-image-").tempdir_in(temporary_folder()).context("creating a work folder")?;
-    fs::set_permissions(work.path(), Permissions::from_mode(0o755)).context("opening the work folder to the namespace")?;
+    let work = Work::create(reporter)?;
     let step = reporter.step("package archive");
     write_archive(&work.path().join("archive"), debs)?;
     let native = work.path().join("native");
@@ -85,7 +109,7 @@ pub fn install(
     let path = std::env::var("PATH").unwrap_or_default();
     let hook = |name: &str| format!("sh {}/{name} \"$1\"", work.path().display());
     let architectures = architectures(lock);
-    let mut tool = Tool::tied("mmdebstrap", "mmdebstrap")?
+    let mut tool = Tool::tied("mmdebstrap", "mmdebstrap", mode() == "root")?
         .args(OPTIONS)
         .arg(format!("--mode={}", mode()))
         .arg(format!("--architectures={}", architectures.join(",")))
@@ -111,17 +135,16 @@ pub fn install(
     });
     if let Err(error) = result {
         let kept = output.with_extension("log");
-        fs::write(&kept, log.join("\n")).with_context(|| format!("writing {}", kept.display()))?;
-        return Err(error.context(format!("installing Debian (its whole story is in {})", kept.display())));
+        // Where the disk is full there is no room for it either, and that is not what failed first.
+        let told = match fs::write(&kept, log.join("\n")) {
+            Ok(()) => format!("installing Debian (its whole story is in {})", kept.display()),
+            Err(_) => "installing Debian".to_owned(),
+        };
+        return Err(error.context(told));
     }
     let size = fs::metadata(output).with_context(|| format!("reading {}", output.display()))?.len();
     step.done(Bytes(size).to_string());
     Ok(())
-}
-
-/// On disk rather than in memory: the root takes a gigabyte.
-fn temporary_folder() -> PathBuf {
-    std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 /// A user namespace, also for root where root has subordinate ids; plain root otherwise.

@@ -220,6 +220,17 @@ impl Downloads {
 
 const CHANGES: &str = "it changes while it is downloaded, or the server contradicts itself: try again later";
 
+/// The network or the disk is to blame, not the file: the next one would fail as well.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct General(String);
+
+/// Whether a download failed for a reason that other downloads from the same server into the same cache share.
+pub fn is_general(error: &anyhow::Error) -> bool {
+    // Network errors are told in words of our own: an I/O error in the chain is the disk's.
+    error.chain().any(|cause| cause.is::<General>() || cause.is::<io::Error>())
+}
+
 /// Why bytes stopped coming.
 #[derive(Debug)]
 enum Fault {

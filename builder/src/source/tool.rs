@@ -4,10 +4,24 @@ use std::{
     collections::VecDeque,
     ffi::OsStr,
     io::Read,
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
+
+/// Ends its process group when its standard input ends, which only we hold open: SIGTERM, on which mmdebstrap takes its
+/// own files away (it waits for its children, so that telling it alone is not enough), then SIGKILL.
+const GUARD: &str = "exec 3<&0 </dev/null\n\
+    (\n\
+    trap '' TERM\n\
+    read -r _ <&3\n\
+    kill -TERM 0\n\
+    tries=0\n\
+    while kill -0 $$ && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done\n\
+    kill -KILL 0\n\
+    ) >/dev/null 2>&1 &\n\
+    exec \"$@\" 3<&-";
 
 /// A program of the host, with the Debian package that brings it.
 #[derive(Debug)]
@@ -21,26 +35,29 @@ impl Tool {
     /// `name` is looked up in `PATH` and in the `sbin` folders, which users do not have there.
     pub fn new(name: &'static str, package: &'static str) -> Self {
         let mut command = Command::new(name);
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin:/sbin:/usr/bin:/bin")).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        command.env("PATH", search_path()).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
         Self { name, package, command }
     }
 
-    /// As [`Tool::new`] for a program that must not outlive us: should we die, even by SIGKILL, it is told to end (SIGTERM).
+    /// As [`Tool::new`] for a program that must not outlive us, nor anything that it starts: it runs in a process group
+    /// of its own, with a guard that ends the group should we die, even by SIGKILL. Only for [`Tool::watch`].
+    ///
+    /// With `own_mounts` what it mounts goes with it too (only root may ask for that): a mount left behind in a work
+    /// folder would be a way from there into the machine's own file systems, for whoever removes the folder.
     ///
     /// # Errors
     ///
     /// The program is not installed.
-    pub fn tied(name: &'static str, package: &'static str) -> Result<Self> {
-        let tool = Self::new("setpriv", "util-linux").args(["--pdeathsig", "TERM", "--", name]);
-        let found = tool
-            .command
-            .get_envs()
-            .filter_map(|(key, value)| (key == "PATH").then_some(value).flatten())
-            .any(|path| std::env::split_paths(path).any(|folder| folder.join(name).is_file()));
-        if !found {
+    pub fn tied(name: &'static str, package: &'static str, own_mounts: bool) -> Result<Self> {
+        if !is_installed(name) {
             bail!("{name} is not installed: apt-get install {package}");
         }
+        let mut tool = Self::new("sh", "dash").args(["-c", GUARD, "sh"]);
+        if own_mounts {
+            tool.command.args(["unshare", "--mount", "--"]);
+        }
+        tool.command.arg(name);
+        tool.command.process_group(0).stdin(Stdio::piped());
         Ok(Self { name, package, ..tool })
     }
 
@@ -98,6 +115,8 @@ impl Tool {
     pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         self.command.stderr(Stdio::piped());
         let mut child = self.spawn()?;
+        // For a tied program: to be closed by our end, or when it has ended.
+        let held = child.stdin.take();
         let mut tail = VecDeque::new();
         if let Some(mut stderr) = child.stderr.take() {
             let mut buffer = [0; 4096];
@@ -125,6 +144,7 @@ impl Tool {
             }
         }
         let status = child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        drop(held);
         if !status.success() {
             bail!("{} ended with {}: {}", self.name, describe(status), last_words(tail.make_contiguous().join("\n").as_str()));
         }
@@ -140,6 +160,16 @@ impl Tool {
             Err(error) => Err(error).with_context(|| format!("starting {}", self.name)),
         }
     }
+}
+
+/// Where programs are looked for: `PATH`, and the `sbin` folders, which users do not have there.
+fn search_path() -> String {
+    format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default())
+}
+
+/// Whether there is a program `name`.
+pub fn is_installed(name: &str) -> bool {
+    std::env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())
 }
 
 fn describe(status: std::process::ExitStatus) -> String {
@@ -171,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_tied_program_that_is_missing_names_its_package() {
-        let error = Tool::tied("no-such-program-here", "some-package").unwrap_err();
+        let error = Tool::tied("no-such-program-here", "some-package", false).unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed: apt-get install some-package");
     }
 

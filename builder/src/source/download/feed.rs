@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use ureq::{Agent, http::StatusCode};
 
 use super::{
-    Fault, Patience, Request, Source,
+    Fault, General, Patience, Request, Source,
     http::{self, Answer, Failure, Worth},
 };
 use crate::{
@@ -267,10 +267,13 @@ impl Feed {
                 && free < missing
             {
                 let folder = self.partial_path.parent().unwrap_or(&self.partial_path).display();
-                return Err(failed(format!(
-                    "{} are missing, and {folder} has room for {} only: make room, or name another cache with --cache",
-                    Bytes(missing),
-                    Bytes(free)
+                return Err(Stop::Fault(Fault::Failed(
+                    General(format!(
+                        "{} are missing, and {folder} has room for {} only: make room, or name another cache with --cache",
+                        Bytes(missing),
+                        Bytes(free)
+                    ))
+                    .into(),
                 )));
             }
         }
@@ -336,7 +339,11 @@ impl Feed {
             } else {
                 format!("; {} are kept, the next run goes on from there", Bytes(self.arrived))
             };
-            return Err(Fault::Failed(anyhow!("{}{tried}{kept}", failure.text)));
+            let text = format!("{}{tried}{kept}", failure.text);
+            return Err(Fault::Failed(match failure.worth {
+                Worth::Nothing => anyhow!(text),
+                Worth::Little | Worth::Much => General(text).into(),
+            }));
         }
         self.failures += 1;
         let pause = failure.after.unwrap_or_else(|| self.patience.pause.saturating_mul(1 << (self.failures - 1).min(10)));
