@@ -175,13 +175,15 @@ pub(super) fn customize(with_stand_ins: bool) -> String {
              test -e \"$root/var/lib/dpkg/info/libc6:${triplet#*:}.list\" || rm -rf \"$root/usr/lib/${triplet%:*}\"\ndone\n",
         );
     }
+    // Not /tmp: mmdebstrap's own apt configuration lies there until it has cleaned up, and without it that
+    // apt would take the building machine's lists for the image's.
     script.push_str(&format!("rm -rf \"$root{NATIVE}\"\n"));
     script.push_str(
         "rm -f \"$root\"/etc/ssh/ssh_host_* \"$root/var/lib/systemd/random-seed\" \"$root/var/lib/dbus/machine-id\"\n\
          rm -f \"$root\"/boot/*.dpkg-bak \"$root/etc/hostname\" \"$root/etc/resolv.conf\"\n\
          : > \"$root/etc/machine-id\"\n\
          rm -rf \"$root\"/var/lib/apt/lists/* \"$root\"/var/cache/apt/*.bin \"$root\"/var/cache/apt/archives/*.deb \"$root\"/var/cache/debconf/*-old\n\
-         rm -rf \"$root/var/cache/ldconfig/aux-cache\" \"$root\"/var/lib/dpkg/*-old \"$root\"/tmp/* \"$root\"/var/tmp/*\n\
+         rm -rf \"$root/var/cache/ldconfig/aux-cache\" \"$root\"/var/lib/dpkg/*-old \"$root\"/var/tmp/*\n\
          find \"$root/var/log\" -type f -delete\n",
     );
     script
