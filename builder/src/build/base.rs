@@ -36,6 +36,7 @@ pub(super) fn obtain(
     cache: &Cache,
     reporter: &Reporter,
 ) -> Result<PathBuf> {
+    bootstrap::tidy(reporter);
     match (&lock.base, &manifest.base) {
         (BaseLock::Bootstrap(packages), Base::Bootstrap(bootstrap)) => {
             let kernel = bootstrap.kernel_architecture().debian();

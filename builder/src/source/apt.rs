@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
@@ -213,8 +214,19 @@ impl Apt {
 
     fn update(&self) -> Result<()> {
         // apt keeps the lists that did arrive; with the others missing they would be no whole archive.
-        Tool::new("apt-get", "apt").env("APT_CONFIG", &self.update_config).args(["update", "-q"]).output()?;
-        Ok(())
+        let mut tool = Tool::new("apt-get", "apt").env("APT_CONFIG", &self.update_config).args(["update", "-q"]);
+        tool.command().stdout(Stdio::null());
+        let mut signature = None;
+        tool.watch(|line| {
+            if let Some(reason) = line.strip_prefix("W: GPG error: ") {
+                signature = Some(reason.to_owned());
+            }
+        })
+        // apt itself calls an archive whose signature is wrong "not signed", and says why in a warning.
+        .map_err(|error| match signature {
+            Some(reason) => error.context(format!("the signature does not hold: {reason}")),
+            None => error,
+        })
     }
 
     fn resolve(&self, request: &Request, mirror: &str, suite: &str) -> Result<BootstrapLock> {

@@ -27,6 +27,7 @@ mod hooks;
 mod work;
 
 pub use hooks::TOOL_PACKAGES;
+pub use work::tidy;
 
 /// What the installation needs to know beyond its packages.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ pub fn install(
     output: &Path,
     reporter: &Reporter,
 ) -> Result<()> {
-    let work = Work::create(reporter)?;
+    let work = Work::create()?;
     let step = reporter.step("package archive");
     write_archive(&work.path().join("archive"), debs)?;
     let native = work.path().join("native");

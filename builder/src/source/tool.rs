@@ -18,7 +18,7 @@ const GUARD: &str = "exec 3<&0 </dev/null\n\
     read -r _ <&3\n\
     kill -TERM 0\n\
     tries=0\n\
-    while kill -0 $$ && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done\n\
+    while kill -0 $$ && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done\n\
     kill -KILL 0\n\
     ) >/dev/null 2>&1 &\n\
     exec \"$@\" 3<&-";

@@ -1,4 +1,4 @@
-//! The folder that an installation works in: locked while anybody uses it, removed by the next one should we be killed.
+//! The folder that an installation works in: locked while anybody uses it, removed by the next build should we be killed.
 
 use std::{
     fs::{self, File, Permissions},
@@ -24,17 +24,16 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Makes one, and removes what killed builds left.
+    /// Makes one.
     ///
     /// # Errors
     ///
     /// The temporary folder cannot be written.
-    pub(super) fn create(reporter: &Reporter) -> Result<Self> {
-        Self::create_in(&temporary_folder(), reporter)
+    pub(super) fn create() -> Result<Self> {
+        Self::create_in(&temporary_folder())
     }
 
-    fn create_in(parent: &Path, reporter: &Reporter) -> Result<Self> {
-        sweep(parent, reporter);
+    fn create_in(parent: &Path) -> Result<Self> {
         let doing = || format!("creating a work folder in {} (TMPDIR names another)", parent.display());
         for _ in 0..100 {
             let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).with_context(doing)?;
@@ -56,6 +55,11 @@ impl Work {
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Removes what killed builds left in the temporary folder. Leftovers that resist are named in a note.
+pub fn tidy(reporter: &Reporter) {
+    sweep(&temporary_folder(), reporter);
 }
 
 /// On disk rather than in memory: the root takes a gigabyte.
@@ -110,10 +114,12 @@ mod tests {
         let quiet = Reporter::new(Mode::Quiet);
         let left = parent.path().join(format!("{PREFIX}left/root/usr"));
         fs::create_dir_all(&left).unwrap();
+        sweep(parent.path(), &quiet);
         let foreign = parent.path().join("somebody-elses");
         fs::create_dir(&foreign).unwrap();
-        let first = Work::create_in(parent.path(), &quiet).unwrap();
-        let second = Work::create_in(parent.path(), &quiet).unwrap();
+        let first = Work::create_in(parent.path()).unwrap();
+        let second = Work::create_in(parent.path()).unwrap();
+        sweep(parent.path(), &quiet);
         assert!(!left.exists() && foreign.is_dir() && first.path().is_dir() && second.path().is_dir());
         drop(first);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
