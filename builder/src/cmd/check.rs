@@ -62,8 +62,9 @@ pub fn run(args: Args, reporter: &Reporter) -> Result<()> {
         quiet(print(&evidence, &findings, errors, reporter.mode()))?;
     }
     if errors > 0 {
-        let plural = if errors == 1 { "" } else { "s" };
-        return Err(Refused(format!("{}: {errors} error{plural}, this image should not be flashed", image.display())).into());
+        return Err(
+            Refused(format!("{}: {}, this image should not be flashed", image.display(), counted(errors, "error"))).into()
+        );
     }
     Ok(())
 }
@@ -74,6 +75,11 @@ fn quiet(result: io::Result<()>) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn print(evidence: &Evidence, findings: &[Finding], errors: usize, mode: Mode) -> io::Result<()> {
@@ -97,11 +103,11 @@ fn print(evidence: &Evidence, findings: &[Finding], errors: usize, mode: Mode) -
         let how = if evidence.boards_named { "" } else { " (by their device trees)" };
         writeln!(
             out,
-            "\n{} rules for {}{how}: {} errors, {} warnings",
+            "\n{} rules for {}{how}: {}, {}",
             RULES.len(),
             if boards.is_empty() { "no board".to_owned() } else { boards.join(", ") },
-            errors,
-            findings.len() - errors
+            counted(errors, "error"),
+            counted(findings.len() - errors, "warning")
         )?;
     }
     Ok(())
