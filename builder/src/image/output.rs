@@ -54,7 +54,7 @@ pub struct Output {
     /// Side files that the caller wants placed with the image.
     attached: Vec<(PathBuf, Vec<u8>)>,
     /// Every partial file that is there now, for whoever must remove them.
-    drafts: Arc<Mutex<Vec<PathBuf>>>,
+    drafts: Arc<Drafts>,
     undo: Option<Undo>,
 }
 
@@ -86,10 +86,10 @@ impl Output {
         }
         let partial = suffixed(target, ".partial");
         let file = lock_partial(&partial)?;
-        let drafts = Arc::new(Mutex::new(vec![partial.clone()]));
+        let drafts = Arc::new(Drafts(Mutex::new(Some(vec![partial.clone()]))));
         let undo = {
             let drafts = drafts.clone();
-            on_interrupt(move || remove_all(&drafts))
+            on_interrupt(move || drafts.remove_all())
         };
         let output =
             Self { target: target.to_owned(), partial, file: Arc::new(file), attached: Vec::new(), drafts, undo: Some(undo) };
@@ -157,7 +157,7 @@ impl Output {
             None => place(),
         }
         .with_context(|| format!("placing {shown}"))?;
-        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.drafts.keep_all();
 
         let size = |path: &PathBuf| fs::metadata(path).map(|metadata| Bytes(metadata.len())).unwrap_or_default();
         Ok(Finished {
@@ -217,26 +217,53 @@ impl Output {
     fn draft(&self, path: &Path, mode: u32) -> Result<File> {
         let partial = suffixed(path, ".partial");
         remove_if_there(&partial)?;
-        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push(partial.clone());
         let open = || -> io::Result<File> {
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&partial)?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             Ok(file)
         };
-        open().with_context(|| format!("creating {}", partial.display()))
+        self.drafts.add(&partial, open).with_context(|| format!("creating {}", partial.display()))
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        remove_all(&self.drafts);
+        self.drafts.remove_all();
     }
 }
 
-fn remove_all(drafts: &Mutex<Vec<PathBuf>>) {
-    for draft in drafts.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // What is not there need not be removed, and for the rest there is nobody left to tell.
-        drop(fs::remove_file(draft));
+/// The partial files that are there now. Once they are removed, by a signal first of all, none is made any more: the
+/// thread that builds still runs while the one that watches for signals cleans up.
+#[derive(Debug)]
+struct Drafts(Mutex<Option<Vec<PathBuf>>>);
+
+impl Drafts {
+    /// Makes the file at `path` and remembers it, in one step as `remove_all` sees it.
+    fn add(&self, path: &Path, make: impl FnOnce() -> io::Result<File>) -> io::Result<File> {
+        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match paths.as_mut() {
+            Some(paths) => paths.push(path.to_owned()),
+            None => {
+                drop(paths);
+                // The watching thread is about to end the process with its own line and exit code.
+                loop {
+                    std::thread::park();
+                }
+            }
+        }
+        make()
+    }
+
+    /// They have their final names: nothing is to be removed.
+    fn keep_all(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn remove_all(&self) {
+        for path in self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default() {
+            // What is not there need not be removed, and for the rest there is nobody left to tell.
+            drop(fs::remove_file(path));
+        }
     }
 }
 
