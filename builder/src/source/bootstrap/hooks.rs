@@ -180,7 +180,7 @@ pub(super) fn customize(with_stand_ins: bool) -> String {
     script.push_str(&format!("rm -rf \"$root{NATIVE}\"\n"));
     script.push_str(
         "rm -f \"$root\"/etc/ssh/ssh_host_* \"$root/var/lib/systemd/random-seed\" \"$root/var/lib/dbus/machine-id\"\n\
-         rm -f \"$root\"/boot/*.dpkg-bak \"$root/etc/hostname\" \"$root/etc/resolv.conf\"\n\
+         rm -f \"$root\"/boot/*.dpkg-bak \"$root/etc/hostname\" \"$root/etc/resolv.conf\" \"$root/etc/apt/sources.list\"\n\
          : > \"$root/etc/machine-id\"\n\
          rm -rf \"$root\"/var/lib/apt/lists/* \"$root\"/var/cache/apt/*.bin \"$root\"/var/cache/apt/archives/*.deb \"$root\"/var/cache/debconf/*-old\n\
          rm -rf \"$root/var/cache/ldconfig/aux-cache\" \"$root\"/var/lib/dpkg/*-old \"$root\"/var/tmp/*\n\
