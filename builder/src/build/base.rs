@@ -48,7 +48,9 @@ pub(super) fn obtain(
                 epoch: lock.epoch,
             };
             // The identity holds the lock; what else decides the bytes is part of the name too.
-            let key = Digest::of(format!("{settings:?} {} {}", bootstrap::recipe(&bootstrap_settings), lock.epoch).as_bytes());
+            let key = Digest::of(
+                format!("{} {settings:?} {} {}", base::FORMAT, bootstrap::recipe(&bootstrap_settings), lock.epoch).as_bytes(),
+            );
             match cache.begin("debian", &key, reporter)? {
                 Begin::Present(entry) => Ok(entry.path),
                 Begin::Missing(pending) => {

@@ -183,8 +183,26 @@ impl Editor {
     ///
     /// Writing fails, the disk being full first of all.
     pub fn finish(self) -> Result<()> {
+        let journal = self.journal().context("looking for the journal")?;
+        let block = self.fs.sb.block_size();
         self.fs.finish().context("closing the root file system")?;
+        // Every transaction is in place, and the journal says that it is empty: what it held is weight without use.
+        let zeros = vec![0; block as usize];
+        for number in journal {
+            self.overlay.write_at(number * u64::from(block), &zeros).context("emptying the journal")?;
+        }
         self.overlay.flush_to_file().context("writing the root file system")
+    }
+
+    /// The blocks of the journal after its superblock, which is its first one; none where there is no journal.
+    fn journal(&self) -> Result<Vec<u64>> {
+        if self.fs.sb.journal_inode == 0 {
+            return Ok(Vec::new());
+        }
+        let (inode, _) = self.fs.read_inode_verified(self.fs.sb.journal_inode)?;
+        let blocks = inode.size / u64::from(self.fs.sb.block_size());
+        let mapped = (1..blocks).map(|logical| self.fs.map_inode_logical(&inode, logical));
+        mapped.filter_map(|block| block.transpose()).collect::<Result<_, _>>().map_err(Into::into)
     }
 
     fn put_inner(&mut self, entry: &Entry, stream: Option<&mut dyn Read>) -> Result<()> {
