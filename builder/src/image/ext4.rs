@@ -184,12 +184,11 @@ impl Editor {
     /// Writing fails, the disk being full first of all.
     pub fn finish(self) -> Result<()> {
         let journal = self.journal().context("looking for the journal")?;
-        let block = self.fs.sb.block_size();
+        let block = u64::from(self.fs.sb.block_size());
         self.fs.finish().context("closing the root file system")?;
         // Every transaction is in place, and the journal says that it is empty: what it held is weight without use.
-        let zeros = vec![0; block as usize];
-        for number in journal {
-            self.overlay.write_at(number * u64::from(block), &zeros).context("emptying the journal")?;
+        for run in journal.chunk_by(|one, next| one + 1 == *next) {
+            self.overlay.zero(run[0] * block, run.len() as u64 * block).context("emptying the journal")?;
         }
         self.overlay.flush_to_file().context("writing the root file system")
     }
@@ -307,13 +306,18 @@ impl Editor {
             let path = path.to_str().context("a path with extended attributes must be UTF-8")?;
             self.fs.apply_setxattr(path, name, value).with_context(|| format!("setting {name}"))?;
         }
-        // Owner first: changing it clears setuid and setgid, as in the kernel.
+        // Each change is a transaction: only what differs. Owner first: changing it clears setuid and setgid, as in the kernel.
         let inode = self.fs.stat_ino(ino)?;
-        if (inode.uid, inode.gid) != (meta.uid, meta.gid) {
+        let owned = (inode.uid, inode.gid) == (meta.uid, meta.gid);
+        if !owned {
             self.fs.apply_chown_ino(ino, meta.uid, meta.gid)?;
         }
-        self.fs.apply_chmod_ino(ino, meta.mode)?;
-        self.fs.apply_utimens_ino(ino, meta.mtime, 0, meta.mtime, 0)?;
+        if !owned || inode.mode & 0o7777 != meta.mode {
+            self.fs.apply_chmod_ino(ino, meta.mode)?;
+        }
+        if (inode.atime, inode.mtime) != (meta.mtime, meta.mtime) {
+            self.fs.apply_utimens_ino(ino, meta.mtime, 0, meta.mtime, 0)?;
+        }
         Ok(())
     }
 

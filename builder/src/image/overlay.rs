@@ -152,6 +152,35 @@ impl Overlay {
         Ok(())
     }
 
+    /// Makes `len` bytes from `at` on read as zeros: what is in memory of them is forgotten, the file gets a hole at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Overlay::write_at`].
+    pub fn zero(&self, at: u64, len: u64) -> io::Result<()> {
+        self.within("zero", at, usize::try_from(len).unwrap_or(usize::MAX))?;
+        let end = at + len;
+        let (first, last) = (at.next_multiple_of(PAGE as u64).min(end), end - end % PAGE as u64);
+        if first >= last {
+            return self.write_at(at, &vec![0; len as usize]);
+        }
+        // Pages covered in part: shorter than one each.
+        self.write_at(at, &vec![0; (first - at) as usize])?;
+        self.write_at(last, &vec![0; (end - last) as usize])?;
+        let mut state = self.lock();
+        let mut position = first;
+        while position < last {
+            let (number, start, count) = piece(position, (last - position).min(CHUNK as u64) as usize);
+            if let Some(&slot) = state.index.get(&number) {
+                let chunk = &mut state.slots[slot];
+                chunk.dirty &= !pages(start, count);
+                chunk.valid &= !pages(start, count);
+            }
+            position += count as u64;
+        }
+        zero_range(&self.file, self.offset + first, last - first)
+    }
+
     /// Writes everything that the file does not have yet; zero pages become holes. Does not sync.
     ///
     /// # Errors
@@ -339,7 +368,7 @@ mod tests {
         fn an_overlay_is_an_array(
             len in 1usize..(5 * CHUNK),
             limit in 1usize..4,
-            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>(), 0usize..(CHUNK + 9000), any::<u8>()), 1..40),
+            steps in prop::collection::vec((0u8..5, any::<prop::sample::Index>(), 0usize..(CHUNK + 9000), any::<u8>()), 1..40),
         ) {
             let (file, mut model) = region(len);
             let overlay = Overlay::with_limit(file.clone(), BEFORE as u64, len as u64, limit * CHUNK)?;
@@ -357,8 +386,12 @@ mod tests {
                         overlay.read_at(at as u64, &mut buf)?;
                         prop_assert_eq!(&buf[..], &model[BEFORE + at..BEFORE + at + count]);
                     }
+                    2 => {
+                        overlay.zero(at as u64, count as u64)?;
+                        model[BEFORE + at..BEFORE + at + count].fill(0);
+                    }
                     _ => {
-                        let byte = if kind == 2 { 0 } else { byte };
+                        let byte = if kind == 3 { 0 } else { byte };
                         overlay.write_at(at as u64, &vec![byte; count])?;
                         model[BEFORE + at..BEFORE + at + count].fill(byte);
                     }
