@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Counted into a base's cache key: goes up whenever this module, or the editors below it, make other bytes of the same archive.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Where the boot partition is mounted: what the archive has below it goes into the FAT.
 pub const BOOT: &str = "/boot/firmware";
 /// Start of the first partition: what Raspberry Pi OS uses, and a multiple of every card's erase block that was seen.
