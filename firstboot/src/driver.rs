@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::{
     config::{ConfigError, HostName, NodeConfig, PATH, Vlan},
     marker::Marker,
-    node::{Action, Event, Node},
+    node::{Action, Event, Node, Setup},
     status::{self, Status},
 };
 
@@ -95,7 +95,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         signal_hook::low_level::pipe::register(signal, pipe).map_err(system("catching a signal"))?;
     }
     let started = Instant::now();
-    let (mut node, actions) = Node::start(config, started);
+    let setup = Setup { config, key: None, record: None, hardware: Default::default(), seed: [0; 32] };
+    let (mut node, actions) = Node::start(setup, started);
     driver.act(actions);
     driver.list().map_err(system("listing the network interfaces"))?;
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
@@ -185,6 +186,7 @@ impl Driver {
                     self.console.log(level, &format!("{from} -> {to}: {reason}"));
                     continue;
                 }
+                _ => continue,
             };
             match done {
                 Ok(Outcome::Done) => {}
@@ -222,15 +224,15 @@ impl Driver {
             version: crate::VERSION.to_owned(),
             pid: std::process::id(),
             cluster: self.config.cluster.to_string(),
-            state: summary.state.to_owned(),
-            reason: summary.reason,
-            since_uptime_ms: status::uptime_ms().saturating_sub(summary.since.elapsed().as_millis() as u64),
-            interface: summary.interface,
+            state: summary.link.state.to_owned(),
+            reason: summary.link.reason,
+            since_uptime_ms: status::uptime_ms().saturating_sub(summary.link.since.elapsed().as_millis() as u64),
+            interface: summary.link.interface,
             vlan: match self.config.vlan {
                 Vlan::Off => None,
                 Vlan::Id(id) => Some(id.number()),
             },
-            cluster_interface: summary.cluster_interface,
+            cluster_interface: summary.link.cluster_interface,
         };
         if self.published.as_ref().is_some_and(|published| published.same_but_time(&status)) {
             return;

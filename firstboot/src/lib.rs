@@ -1,9 +1,10 @@
 //! `hcl-firstboot`: the program on each card.
 //!
 //! The types to start from are [`config::NodeConfig`], what `/etc/hcl/node.toml` says, written by the builder and read on every
-//! boot, and [`node::Node`], the pure state machine that a thin `driver` runs. Configuration, state machine and status build
+//! boot, and [`node::Node`], the pure state machine that a thin `driver` runs. Configuration, state machine, wire and status build
 //! everywhere; what talks to the kernel is for Linux.
 
+pub mod attach;
 #[cfg(target_os = "linux")]
 pub mod cli;
 pub mod config;
@@ -12,12 +13,16 @@ pub mod driver;
 pub mod durable;
 #[cfg(target_os = "linux")]
 pub mod grow;
+pub mod identity;
+pub mod key;
 pub mod link;
 pub mod marker;
 pub mod node;
+pub mod record;
 #[cfg(target_os = "linux")]
 pub mod report;
 pub mod status;
+pub mod wire;
 
 /// The version of program and library.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,31 +4,67 @@
 //! happens. There is no clock, socket, file or random source in here; `driver` has those. Handling never fails: what goes
 //! wrong becomes a state with a reason, and is tried again.
 //!
-//! ```text
-//!               carrier on a wired link                 cluster link is up
-//!  ┌─► Searching ─────────────────────► Attaching ─────────────────────────► Ready
-//!  │       ▲                             ▲   │ refused, or nothing in 5 s       │
-//!  │       │ carrier or link gone        │   ▼                                  │
-//!  │       ├─────────────────────────────┼── Faulted ◄──────────────────────────┤ cluster link is
-//!  │       │                             └─────┘ after 1, 2, 4 … 60 s           │ gone or down:
-//!  └───────┴────────────────────────────────────────────────────────────────────┘ Attaching again
-//! ```
+//! Two machines, one in the other: [`crate::attach`] finds a wired link and makes the VLAN on it; while that is ready,
+//! [`cluster`] finds or founds the cluster there.
 //!
-//! After its carrier went a link is preferred for ten seconds: a cable put into another port of the switch must not move the
-//! cluster to another interface.
+//! Actions are done in their order. [`Action::Persist`] stands before every promise that it backs: where it fails, what comes
+//! after it in the same answer is not done, and [`Event::PersistFailed`] tells.
 
-mod links;
-mod steps;
+pub mod cluster;
+pub mod dhcp;
+pub mod notice;
+mod random;
+mod summary;
 
-use std::time::{Duration, Instant};
-
-use crate::{
-    config::{HostName, NodeConfig},
-    link::Link,
-    marker::Marker,
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
 };
 
-use self::links::Links;
+pub use self::summary::{Lease, Peer, Role, Summary};
+use crate::{
+    attach::{Attachment, Fault},
+    config::NodeConfig,
+    identity::Hardware,
+    key::ClusterKey,
+    link::Link,
+    marker::Marker,
+    record::Record,
+    wire::Packet,
+};
+
+/// What a node starts with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// `/etc/hcl/node.toml`.
+    pub config: NodeConfig,
+    /// The cluster key; a card without one forms no cluster.
+    pub key: Option<ClusterKey>,
+    /// What it remembers.
+    pub record: Option<Record>,
+    /// What it runs on now.
+    pub hardware: Hardware,
+    /// Random bytes, new at each start.
+    pub seed: [u8; 32],
+}
+
+/// One of the two networks on the cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wire {
+    /// The cluster's: the VLAN, or the whole cable with `vlan = "off"`.
+    Cluster,
+    /// The home network, untagged on the same cable. There is none with `vlan = "off"`.
+    Lan,
+}
+
+/// An address of this machine on the home network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanAddress {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The length of its network's prefix.
+    pub prefix: u8,
+}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +80,35 @@ pub enum Event {
     },
     /// An action was refused.
     Refused(Fault),
+    /// A frame that is not the switch's own (spanning tree, LLDP: 01:80:c2:00:00:0x) came from the cable: the switch's port forwards.
+    Heard,
+    /// A packet came in.
+    Received {
+        /// On which network.
+        wire: Wire,
+        /// The packet. Never one that we sent.
+        packet: Packet,
+    },
+    /// The addresses that this machine has on networks other than the cluster's, the home network's first.
+    LanAddresses(Vec<LanAddress>),
+    /// [`Action::Persist`] could not be done: nothing after it was done either.
+    PersistFailed {
+        /// What the system said.
+        error: String,
+    },
+    /// The leader's role was granted, or renewed.
+    RoleGranted {
+        /// Which grant; grows with each owner.
+        index: u64,
+        /// For how long, counted from before it was asked for.
+        valid_for: Duration,
+    },
+    /// The grant was lost or not renewed.
+    RoleLost,
+    /// The cluster holds something that a user would miss.
+    Established,
+    /// The program is asked to end: say goodbye.
+    Stopping,
     /// The time that [`Node::next_timeout`] named has come.
     Timeout,
 }
@@ -70,6 +135,46 @@ pub enum Action {
         /// Its index.
         index: u32,
     },
+    /// Listen on the cable below until the first frame of [`Event::Heard`].
+    AwaitFrame {
+        /// The index of the link.
+        index: u32,
+    },
+    /// Receive and send on these networks from now on, and on no other one. Guards them as well: what arrives for the cluster's
+    /// subnet by another way is dropped, IPv6 is off on the cluster's interface.
+    Open {
+        /// The index of the cluster's interface.
+        cluster: u32,
+        /// The index of the home network's.
+        lan: Option<u32>,
+    },
+    /// Stop receiving; drop all addresses from the cluster's interface.
+    Close,
+    /// Send a packet.
+    Send {
+        /// On which network.
+        wire: Wire,
+        /// The packet.
+        packet: Packet,
+    },
+    /// Keep this on the card before doing anything that follows.
+    Persist(Box<Record>),
+    /// Give the cluster's interface an address, or more time for it.
+    SetAddress {
+        /// The address.
+        address: Ipv4Addr,
+        /// The length of the network's prefix.
+        prefix: u8,
+        /// After which time the kernel drops it by itself.
+        valid_for: Option<Duration>,
+    },
+    /// Take an address from the cluster's interface.
+    DropAddress {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The names of the cluster's hosts, ours of the hosts file: all of them, in place of the ones before.
+    SetHosts(Vec<(Ipv4Addr, String)>),
     /// Give the node its host name, unless it has one that somebody chose.
     SetHostName(String),
     /// Tell systemd that starting is over.
@@ -85,257 +190,40 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// Everything for a clean end was done.
+    Stopped,
 }
 
-/// Why the network cannot be made. Each says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// The kernel knows no VLANs.
-    #[error("this kernel cannot make VLANs: module 8021q is missing; install it, or set vlan = \"off\" in /etc/hcl/node.toml")]
-    NoVlanModule,
-    /// The interface below can carry no VLAN.
-    #[error(
-        "{interface} can carry no VLAN, says the kernel ({error}): name another interface, or set vlan = \"off\", in /etc/hcl/node.toml"
-    )]
-    NoVlanHere {
-        /// Its name.
-        interface: String,
-        /// What the kernel said.
-        error: String,
-    },
-    /// Something else has the name of our VLAN.
-    #[error("{name} exists and is no VLAN but {kind}: rename or remove it")]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// What it is.
-        kind: String,
-    },
-    /// The named interface is wireless.
-    #[error("{interface} is wireless and can carry no cluster: set interface = \"auto\" or a wired one in /etc/hcl/node.toml")]
-    Wireless {
-        /// Its name.
-        interface: String,
-    },
-    /// The kernel said no.
-    #[error("{what}: {error}")]
-    Kernel {
-        /// What was tried.
-        what: String,
-        /// What it said.
-        error: String,
-    },
-    /// Somebody undoes what we do.
-    #[error("{interface} was removed or set down by somebody else; making it again after a pause")]
-    Undone {
-        /// The interface.
-        interface: String,
-    },
-    /// The kernel took the request and nothing came of it.
-    #[error("{what} is not up 5 s after it was asked for; trying again")]
-    Silent {
-        /// The interface.
-        what: String,
-    },
-}
-
-/// How long one link is preferred after it lost its carrier.
-const PREFERENCE: Duration = Duration::from_secs(10);
-/// How long nothing is said about what is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the kernel may take to set a link up.
-const ATTACH: Duration = Duration::from_secs(5);
-/// How long starting may take where there is no wired interface: USB adapters come late.
-const STARTUP: Duration = Duration::from_secs(5);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long the network must have been good for the pauses to begin at one second again.
-const GOOD: Duration = Duration::from_secs(60);
-
-/// The node. See the module for its states.
+/// The node. See the module.
 #[derive(Debug)]
 pub struct Node {
-    config: NodeConfig,
-    links: Links,
-    state: State,
-    since: Instant,
-    reason: String,
-    /// When starting is over at the latest; none once it is.
-    startup_until: Option<Instant>,
-    host_name_given: bool,
-    /// Links that were set up once by us. Somebody who sets one down again has a reason.
-    raised: Vec<u32>,
-    failures: u32,
-    /// The name of the link in use, known even when it is gone.
-    parent_name: Option<String>,
-    /// What was last told on the console, which need not hear it again every minute.
-    told: Option<Fault>,
-}
-
-/// What `hcl status` shows of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// The state's name.
-    pub state: &'static str,
-    /// Since when it has been in it.
-    pub since: Instant,
-    /// Why it is in it.
-    pub reason: String,
-    /// The wired interface in use.
-    pub interface: Option<String>,
-    /// The interface that the cluster uses: the VLAN's, or the wired one itself.
-    pub cluster_interface: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// No link is good enough.
-    Searching {
-        /// The name of the link that the cluster was on, and until when no other one will do. A name, since an adapter that
-        /// comes back has another index.
-        preferred: Option<(String, Instant)>,
-        /// When to say what is waited for; none once said.
-        say_at: Option<Instant>,
-    },
-    /// Making the cluster's link on `parent`.
-    Attaching { parent: u32, deadline: Instant, asked: Option<Ask> },
-    /// The cluster has its link.
-    Ready { parent: u32, cluster: u32 },
-    /// It did not work.
-    Faulted { parent: Option<u32>, retry_at: Instant },
-}
-
-/// What the kernel was last asked for while attaching, so that it is asked once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    Create,
-    Raise(u32),
-    Remove(u32),
-}
-
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Searching { .. } => "searching",
-            Self::Attaching { .. } => "attaching",
-            Self::Ready { .. } => "ready",
-            Self::Faulted { .. } => "faulted",
-        }
-    }
+    attachment: Attachment,
+    cluster: cluster::Cluster,
 }
 
 impl Node {
     /// A node that just started, and what to do first. [`Event::Listed`] comes next.
-    pub fn start(config: NodeConfig, now: Instant) -> (Self, Vec<Action>) {
-        let marker = Marker::Boot { version: crate::VERSION.to_owned(), cluster: config.cluster.to_string() };
-        let mut actions = vec![Action::Mark(marker)];
-        let mut node = Self {
-            links: Links::default(),
-            state: State::Searching { preferred: None, say_at: Some(now + PATIENCE) },
-            since: now,
-            reason: "just started".to_owned(),
-            startup_until: Some(now + STARTUP),
-            host_name_given: false,
-            raised: Vec::new(),
-            failures: 0,
-            parent_name: None,
-            told: None,
-            config,
-        };
-        if let HostName::Named(name) = &node.config.hostname {
-            actions.push(Action::SetHostName(name.clone()));
-            node.host_name_given = true;
-        }
-        (node, actions)
+    pub fn start(setup: Setup, now: Instant) -> (Self, Vec<Action>) {
+        let (attachment, mut actions) = Attachment::start(setup.config.clone(), now);
+        let cluster = cluster::Cluster::start(setup, now, &mut actions);
+        (Self { attachment, cluster }, actions)
     }
 
     /// Takes `event`, returns what to do about it, in this order.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        let mut actions = Vec::new();
-        match event {
-            Event::Listed(links) => self.links.replace(links),
-            Event::LinkChanged(link) => self.links.put(link),
-            Event::LinkRemoved { index } => self.links.remove(index),
-            Event::Refused(fault) => self.refused(now, fault, &mut actions),
-            Event::Timeout => {}
-        }
-        self.raised.retain(|index| self.links.at(*index).is_some());
-        self.prepare(now, &mut actions);
-        self.advance(now, &mut actions);
+        let mut actions = self.attachment.handle(now, &event);
+        self.cluster.link(now, self.attachment.ready(), &mut actions);
+        self.cluster.handle(now, event, &mut actions);
         actions
     }
 
     /// When [`Event::Timeout`] is due, and what for.
     pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
-        let of_state = match &self.state {
-            State::Searching { preferred, say_at } => {
-                let preferred = preferred.as_ref().map(|(_, until)| (*until, "the preferred link's time is over"));
-                let say = say_at.map(|at| (at, "say what is waited for"));
-                preferred.into_iter().chain(say).min()
-            }
-            State::Attaching { deadline, .. } => Some((*deadline, "the kernel's time is over")),
-            State::Ready { .. } => (self.failures > 0).then(|| (self.since + GOOD, "the network is good")),
-            State::Faulted { retry_at, .. } => Some((*retry_at, "try again")),
-        };
-        let startup = self.startup_until.map(|at| (at, "starting is over"));
-        of_state.into_iter().chain(startup).min()
+        self.attachment.next_timeout().into_iter().chain(self.cluster.next_timeout()).min()
     }
 
     /// The node for people.
     pub fn summary(&self) -> Summary {
-        let name = |index: u32| self.links.at(index).map(|link| link.name.clone());
-        let (parent, cluster) = match &self.state {
-            State::Searching { preferred, .. } => (preferred.as_ref().map(|(name, _)| name.clone()), None),
-            State::Attaching { parent, .. } => (name(*parent), None),
-            State::Ready { parent, cluster } => (name(*parent), name(*cluster)),
-            State::Faulted { parent, .. } => (parent.and_then(name), None),
-        };
-        Summary {
-            state: self.state.name(),
-            since: self.since,
-            reason: self.reason.clone(),
-            interface: parent,
-            cluster_interface: cluster,
-        }
-    }
-
-    /// What is done whatever the state: host name, carriers made visible, readiness.
-    fn prepare(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for index in self.links.down_candidates(&self.config.interface) {
-            // A device that is down knows nothing of its carrier.
-            if !self.raised.contains(&index) {
-                self.raised.push(index);
-                actions.push(Action::BringUp { index });
-            }
-        }
-        let first = self.links.first_candidate(&self.config.interface);
-        if let (false, Some(mac)) = (self.host_name_given, first.and_then(|link| link.mac)) {
-            actions.push(Action::SetHostName(mac.host_name()));
-            self.host_name_given = true;
-        }
-        let over = first.is_some() || self.startup_until.is_some_and(|until| now >= until);
-        if over && self.startup_until.take().is_some() {
-            actions.push(Action::TellReady);
-        }
-    }
-
-    /// Goes through states until one stays.
-    fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        // Searching → Attaching → Ready is the longest way without waiting.
-        for _ in 0..4 {
-            let before = self.state.clone();
-            match before.clone() {
-                State::Searching { preferred, say_at } => self.search(now, preferred, say_at, actions),
-                State::Attaching { parent, deadline, asked } => self.attach(now, parent, deadline, asked, actions),
-                State::Ready { parent, cluster } => self.watch(now, parent, cluster, actions),
-                State::Faulted { parent, retry_at } => self.retry(now, parent, retry_at, actions),
-            }
-            if self.state.name() == before.name() {
-                break;
-            }
-        }
+        self.cluster.summary(self.attachment.summary())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,8 +20,9 @@ use rustix::io::Errno;
 
 use self::message::RtLink;
 use crate::{
+    attach::Fault,
     link::{Link, LinkKind, Mac},
-    node::{Event, Fault},
+    node::Event,
 };
 
 /// `RTMGRP_LINK` of linux/rtnetlink.h.

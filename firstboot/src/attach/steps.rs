@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ATTACH, Action, Ask, Fault, GOOD, LONGEST_PAUSE, Node, PATIENCE, PREFERENCE, State};
+use super::{ATTACH, Ask, Attachment, Fault, GOOD, LONGEST_PAUSE, PATIENCE, PREFERENCE, State};
 use crate::{
     config::{Vlan, WiredInterface},
     link::{Link, LinkKind, vlan_name},
     marker::Marker,
+    node::Action,
 };
 
-impl Node {
+impl Attachment {
     /// Searching: the preferred link, or the first one with a carrier once its time is over.
     pub(super) fn search(
         &mut self,
@@ -45,14 +46,14 @@ impl Node {
     pub(super) fn attach(&mut self, now: Instant, parent: u32, deadline: Instant, asked: Option<Ask>, actions: &mut Vec<Action>) {
         let Some(name) = self.parent_with_carrier(now, parent, actions) else { return };
         let (ask, waiting_for) = match self.config.vlan {
-            Vlan::Off => return self.ready(now, parent, parent, actions),
+            Vlan::Off => return self.become_ready(now, parent, parent, actions),
             Vlan::Id(id) => {
                 let wanted = vlan_name(&name, id);
                 match (self.links.vlan(id.number(), parent), self.links.named(&wanted)) {
                     (Some(vlan), _) if vlan.up => {
                         let (index, vlan) = (vlan.index, vlan.name.clone());
                         actions.push(Action::Mark(Marker::Vlan { interface: vlan, id: id.number() }));
-                        return self.ready(now, parent, index, actions);
+                        return self.become_ready(now, parent, index, actions);
                     }
                     (Some(vlan), _) => (Ask::Raise(vlan.index), vlan.name.clone()),
                     (None, Some(other)) if matches!(other.kind, LinkKind::Vlan { .. }) => (Ask::Remove(other.index), wanted),
@@ -89,7 +90,7 @@ impl Node {
         }
     }
 
-    fn ready(&mut self, now: Instant, parent: u32, cluster: u32, actions: &mut Vec<Action>) {
+    fn become_ready(&mut self, now: Instant, parent: u32, cluster: u32, actions: &mut Vec<Action>) {
         let interface = self.links.at(cluster).map(|link| link.name.clone()).unwrap_or_default();
         actions.push(Action::Mark(Marker::Ready { interface: interface.clone() }));
         self.told = None;

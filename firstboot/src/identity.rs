@@ -1,0 +1,70 @@
+//! Who a node is, and which life of a cluster it belongs to.
+
+use std::fmt;
+
+use crate::key::{hex, unhex};
+
+/// A node for life: random, made at its first start and kept on the card. Two nodes with one id are an original and its copy.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 16]);
+
+/// One founding of a cluster: random, made by the founder. Two incarnations of one key are two clusters that must become one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub [u8; 16]);
+
+macro_rules! hex_text {
+    ($type:ident, $what:literal) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex(&self.0[..4]))
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, &'static str> {
+                unhex(text).map(Self).ok_or(concat!($what, " has 32 hexadecimal digits"))
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+hex_text!(NodeId, "a node id");
+hex_text!(Incarnation, "an incarnation");
+
+/// The serial numbers of what the node runs on. What is unknown says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hardware {
+    /// The card's (the CID of an SD card).
+    pub card: Option<String>,
+    /// The board's (the device tree's `serial-number`).
+    pub board: Option<String>,
+}
+
+impl Hardware {
+    /// Whether `other` is known to be something else.
+    pub fn differs(&self, other: &Self) -> bool {
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
+        differ(&self.card, &other.card) || differ(&self.board, &other.board)
+    }
+}

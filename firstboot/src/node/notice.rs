@@ -1,0 +1,1 @@
+//! What leader and members tell of themselves.

@@ -1,0 +1,160 @@
+//! What a node knows after a power cut: one small file, whole at any moment, with a checksum.
+//!
+//! The first line is `hcl 1 ` and the SHA-256 of the rest, the rest is JSON. A file that does not fit its checksum is as good as
+//! none: the node is a new one then, and says so.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    identity::{Hardware, Incarnation, NodeId},
+    key::hex,
+    link::Mac,
+};
+
+/// Where it lies on a node.
+pub const PATH: &str = "/var/lib/hcl/state";
+
+/// Everything that a node remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Who it is.
+    pub node: NodeId,
+    /// What it ran on when it became that.
+    pub hardware: Hardware,
+    /// The cluster that it belongs to, if it ever belonged to one.
+    pub membership: Option<Membership>,
+}
+
+/// A node's place in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The id of the cluster's key. With another key on the card this is of no use.
+    pub cluster: String,
+    /// The founding that it belongs to.
+    pub incarnation: Incarnation,
+    /// Its address, for life; none between founding and choosing one.
+    pub address: Option<Ipv4Addr>,
+    /// Whether the cluster holds nothing yet that would be missed.
+    pub provisional: bool,
+    /// What a founder keeps; it leads by right of this.
+    pub founder: Option<Ledger>,
+}
+
+/// Who has which address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Members, for life, the founder included.
+    pub members: Vec<MemberEntry>,
+    /// Machines without the key, for minutes. After a start each of them is given its full time again.
+    pub strangers: Vec<StrangerEntry>,
+}
+
+/// A member's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberEntry {
+    /// Whose.
+    pub node: NodeId,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its host name.
+    pub name: String,
+}
+
+/// A stranger's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrangerEntry {
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// Why a file holds no record.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRecord {
+    /// It does not begin as it should.
+    #[error("no state of this program, or of a later version")]
+    Header,
+    /// The checksum is another one.
+    #[error("does not fit its checksum: damaged")]
+    Checksum,
+    /// What is in it cannot be.
+    #[error("{0}")]
+    Content(#[from] serde_json::Error),
+}
+
+impl Record {
+    /// A new node that belongs to nothing.
+    pub fn new(node: NodeId, hardware: Hardware) -> Self {
+        Self { node, hardware, membership: None }
+    }
+
+    /// The file's content.
+    pub fn to_file(&self) -> Vec<u8> {
+        // Nothing in it can fail: no maps with keys that are no strings, no numbers that JSON lacks.
+        let body = serde_json::to_string(self).unwrap_or_default() + "\n";
+        format!("{HEADER}{}\n{body}", hex(&Sha256::digest(&body))).into_bytes()
+    }
+
+    /// The record in `file`.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or damaged.
+    pub fn from_file(file: &[u8]) -> Result<Self, BadRecord> {
+        let rest = file.strip_prefix(HEADER.as_bytes()).ok_or(BadRecord::Header)?;
+        let (sum, body) = rest.split_at_checked(64).ok_or(BadRecord::Checksum)?;
+        let body = body.strip_prefix(b"\n").ok_or(BadRecord::Checksum)?;
+        if sum != hex(&Sha256::digest(body)).as_bytes() {
+            return Err(BadRecord::Checksum);
+        }
+        Ok(serde_json::from_slice(body)?)
+    }
+}
+
+const HEADER: &str = "hcl 1 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let node = NodeId([1; 16]);
+        let mac = Mac([2, 0, 0, 0, 0, 9]);
+        let ledger = Ledger {
+            members: vec![MemberEntry { node, address: [192, 168, 200, 77].into(), name: "node-1".into() }],
+            strangers: vec![StrangerEntry { mac, address: [192, 168, 200, 201].into() }],
+        };
+        let membership = Membership {
+            cluster: "0011".into(),
+            incarnation: Incarnation([3; 16]),
+            address: Some([192, 168, 200, 77].into()),
+            provisional: true,
+            founder: Some(ledger),
+        };
+        let hardware = Hardware { card: Some("a".into()), board: None };
+        Record { membership: Some(membership), ..Record::new(node, hardware) }
+    }
+
+    #[test]
+    fn there_and_back() {
+        let file = record().to_file();
+        assert_eq!(Record::from_file(&file).unwrap(), record());
+    }
+
+    #[test]
+    fn every_damage_is_seen() {
+        let file = record().to_file();
+        for length in 0..file.len() {
+            assert!(Record::from_file(&file[..length]).is_err(), "cut at {length}");
+        }
+        for place in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[place] ^= 1;
+            assert!(Record::from_file(&damaged).is_err(), "bit 0 of byte {place}");
+        }
+    }
+}
