@@ -1,64 +1,459 @@
-//! The cluster on a link that is ready: found it or found one.
+//! The cluster on a link that is ready: found it, or found one.
+//!
+//! ```text
+//!             link                     no answer,         won, .1 is free,
+//!             ready                    port forwards      nobody answers, on disk
+//!  ┌─► Off ──┬────► Addressing ─► Browsing ─────► Claiming ─────► Leading ◄─┐
+//!  │         │                     ▲  │  ▲ lost │     │             │  │     │ addresses are free,
+//!  │         │                     │  │  └──────┘     │ a leader    │  │     │ nobody answers
+//!  │         │                     │  │ a leader      ▼ answers     │  ▼     │
+//!  │ link    │ remembers           │  └───────────► Joining         │ Dormant│
+//!  │ gone    │ a cluster           │ no reply          │ lease,     │        │
+//!  │         │                     └───────────────────┤ on disk    │ yields │
+//!  │         └────► Reclaiming ────────────────────────┼────────────┼────────┘
+//!  │                    │ address is free              ▼            ▼
+//!  └────────────────────┴──────────────────────────► Following ◄────┘
+//! ```
+//!
+//! Aside stands for what a person must change first: it says so and looks again. Why two nodes never both found, as long as of
+//! four consecutive packets each way one arrives: a founder asks sixteen times in its way, every 250 ms, and what it asserts
+//! itself goes out as often; see [`founding`].
 
-use std::time::Instant;
+mod answers;
+mod arps;
+mod founding;
+mod leading;
+mod member;
+mod packets;
+mod view;
 
-use super::{Action, Event, Role, Setup, Summary, random::Random};
-use crate::{
-    attach::{self, Ready},
-    identity::NodeId,
-    key::Seals,
-    record::Record,
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
 };
+
+use self::{
+    founding::{Addressing, Browsing, Claiming},
+    leading::Leading,
+    member::{Following, Joining, Reclaiming},
+};
+use super::{Action, Event, LanAddress, Setup, Wire, lan::LanNames, notice::Notice, random::Random};
+use crate::{
+    attach::Ready,
+    config::{HostName, NodeConfig},
+    identity::{Hardware, Incarnation, NodeId},
+    key::Seals,
+    link::Mac,
+    marker::Marker,
+    record::{Membership, Record},
+};
+
+/// Between two questions, and between two assertions of a claim (RFC 6762, section 8.1).
+pub(super) const ROUND: Duration = Duration::from_millis(250);
+/// Between two ARP probes. RFC 5227 has one to two seconds; a cluster that is looked at wants less, and defence goes on.
+pub(super) const ARP_ROUND: Duration = Duration::from_millis(200);
+/// How many ARP probes.
+pub(super) const ARP_PROBES: u8 = 3;
+/// How long the port of a managed switch may be mute after the link came up: two forwarding delays of spanning tree
+/// (IEEE 802.1D: 15 s each), and some more.
+pub(super) const MUTE: Duration = Duration::from_secs(35);
+/// How long a leader that is not heard still counts as there.
+pub(super) const LEADER_SILENCE: Duration = Duration::from_secs(60);
+/// How long we stand aside before looking again.
+const ASIDE: Duration = Duration::from_secs(10);
+/// For how long what another key's lab says counts.
+const STRANGERS_WORD: Duration = Duration::from_secs(60);
 
 /// The machine.
 #[derive(Debug)]
 pub struct Cluster {
-    record: Record,
+    config: NodeConfig,
     seals: Option<Seals>,
-    since: Instant,
+    hardware: Hardware,
     random: Random,
+    record: Record,
+    /// The record as it certainly is on the card.
+    on_disk: Record,
     link: Option<Ready>,
+    linked_at: Instant,
+    /// Whether the switch's port forwards.
+    heard: bool,
+    phase: Phase,
+    since: Instant,
+    reason: String,
+    /// Members of our incarnation, by what they said last.
+    peers: BTreeMap<NodeId, Heard>,
+    /// The leader of our incarnation or, while we belong to none, of any.
+    leader: Option<Heard>,
+    /// A leader of another incarnation of our key.
+    rival: Option<Heard>,
+    /// Labs of other keys on the cluster's wire.
+    strangers: BTreeMap<String, (Option<Ipv4Addr>, Instant)>,
+    lan: Vec<LanAddress>,
+    lan_names: LanNames,
+    answer_at: Option<Instant>,
+    hosts: Vec<(Ipv4Addr, String)>,
+    grant: Grant,
+    /// What went wrong last with the card.
+    disk: Option<String>,
+    stopping: bool,
+}
+
+/// A notice, and when and from where it came.
+#[derive(Clone, Debug)]
+struct Heard {
+    notice: Notice,
+    at: Instant,
+    mac: Mac,
+}
+
+/// By what right a founder leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grant {
+    /// It founded, and nobody has granted the role yet.
+    Founding,
+    /// The role was granted until then.
+    Until(Instant),
+    /// It was granted once and is no more.
+    Lost,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// There is no link, or nothing to do on it.
+    Off,
+    /// A person has to change something; looks again.
+    Aside { retry_at: Instant },
+    /// Probing a temporary address.
+    Addressing(Addressing),
+    /// Asking who is there.
+    Browsing(Browsing),
+    /// Claiming the leader's name and address.
+    Claiming(Claiming),
+    /// A member that has come back makes sure of its address.
+    Reclaiming(Reclaiming),
+    /// Asking the leader for an address.
+    Joining(Box<Joining>),
+    /// A member.
+    Following(Box<Following>),
+    /// The leader.
+    Leading(Box<Leading>),
+    /// A founder that must not lead: keeps its own address.
+    Dormant { address: Ipv4Addr },
+}
+
+impl Phase {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Aside { .. } => "aside",
+            Self::Addressing(_) => "addressing",
+            Self::Browsing(_) => "browsing",
+            Self::Claiming(_) => "claiming",
+            Self::Reclaiming(_) => "reclaiming",
+            Self::Joining(_) => "joining",
+            Self::Following(_) => "following",
+            Self::Leading(_) => "leading",
+            Self::Dormant { .. } => "dormant",
+        }
+    }
 }
 
 impl Cluster {
     pub(super) fn start(setup: Setup, now: Instant, actions: &mut Vec<Action>) -> Self {
-        let _ = actions;
         let mut random = Random::new(setup.seed);
-        let record = setup.record.unwrap_or_else(|| Record::new(NodeId(random.bytes()), setup.hardware));
         let seals = setup.key.map(|key| key.seals());
-        Self { record, seals, since: now, random, link: None }
+        let fresh = setup.record.is_none();
+        let record = setup.record.unwrap_or_else(|| Record::new(NodeId(random.bytes()), setup.hardware.clone()));
+        let mut cluster = Self {
+            config: setup.config,
+            seals,
+            hardware: setup.hardware,
+            random,
+            on_disk: record.clone(),
+            record,
+            link: None,
+            linked_at: now,
+            heard: false,
+            phase: Phase::Off,
+            since: now,
+            reason: "the network is not ready".to_owned(),
+            peers: BTreeMap::new(),
+            leader: None,
+            rival: None,
+            strangers: BTreeMap::new(),
+            lan: Vec::new(),
+            lan_names: LanNames::default(),
+            answer_at: None,
+            hosts: Vec::new(),
+            grant: Grant::Founding,
+            disk: None,
+            stopping: false,
+        };
+        if cluster.seals.is_none() {
+            cluster.reason = NO_KEY.to_owned();
+            actions.push(Action::Mark(Marker::Fault { reason: NO_KEY.to_owned() }));
+        }
+        let strange = cluster.membership().is_none() && cluster.record.membership.is_some();
+        if strange && cluster.seals.is_some() {
+            // Another key was put on the card: what it remembers is another cluster's.
+            cluster.record.membership = None;
+        }
+        if fresh || strange {
+            cluster.persist(actions);
+        }
+        cluster
     }
 
+    /// The link below, as it is now.
     pub(super) fn link(&mut self, now: Instant, link: Option<Ready>, actions: &mut Vec<Action>) {
-        let _ = (now, actions, &self.random);
-        self.link = link;
+        if self.link == link || self.stopping {
+            return;
+        }
+        if self.link.take().is_some() {
+            actions.push(Action::Close);
+            self.go(now, Phase::Off, "the network is not ready", actions);
+        }
+        let Some(ready) = link else { return };
+        self.linked_at = now;
+        self.heard = false;
+        let lan = (ready.parent != ready.cluster).then_some(ready.parent);
+        actions.push(Action::Open { cluster: ready.cluster, lan });
+        actions.push(Action::AwaitFrame { index: ready.parent });
+        self.link = Some(ready);
+        self.begin(now, actions);
+    }
+
+    /// From a link that is ready on.
+    fn begin(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.peers.clear();
+        self.leader = None;
+        self.rival = None;
+        if self.seals.is_none() {
+            return self.go(now, Phase::Off, NO_KEY, actions);
+        }
+        if let Some(reason) = self.obstacle(now) {
+            return self.aside(now, reason, actions);
+        }
+        match self.membership().and_then(|membership| membership.address) {
+            Some(address) => self.reclaim(now, address, actions),
+            None => self.address(now, 0, actions),
+        }
     }
 
     pub(super) fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
-        let _ = (now, event, actions, &self.link);
+        if let Event::PersistFailed { error } = event {
+            self.persist_failed(now, error, actions);
+        } else {
+            if self.on_disk != self.record {
+                self.on_disk = self.record.clone();
+            }
+            match event {
+                Event::Heard if !self.heard => self.hear(now),
+                Event::Received { wire, packet } => self.received(now, wire, packet, actions),
+                Event::LanAddresses(addresses) => self.lan_addresses(now, addresses, actions),
+                Event::RoleGranted { valid_for, .. } => self.grant = Grant::Until(now + valid_for),
+                Event::RoleLost => self.grant = Grant::Lost,
+                Event::Established => self.established(actions),
+                Event::Stopping => self.stop(now, actions),
+                _ => {}
+            }
+        }
+        if self.link.is_some() && !self.stopping {
+            self.advance(now, actions);
+            self.lan_names.run(now, self.lan_wanted(), &mut self.random, actions);
+        }
+        self.tell_hosts(actions);
+    }
+
+    /// What is due now.
+    fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.answer_at.is_some_and(|at| now >= at) {
+            self.answer(actions);
+        }
+        match &self.phase {
+            Phase::Off | Phase::Dormant { .. } => {}
+            Phase::Aside { retry_at } if now >= *retry_at => self.begin(now, actions),
+            Phase::Aside { .. } => {}
+            Phase::Addressing(_) => self.run_addressing(now, actions),
+            Phase::Browsing(_) => self.run_browsing(now, actions),
+            Phase::Claiming(_) => self.run_claiming(now, actions),
+            Phase::Reclaiming(_) => self.run_reclaiming(now, actions),
+            Phase::Joining(_) => self.run_joining(now, actions),
+            Phase::Following(_) => self.run_following(now, actions),
+            Phase::Leading(_) => self.run_leading(now, actions),
+        }
+        if matches!(self.phase, Phase::Dormant { .. }) {
+            self.run_dormant(now, actions);
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
-        None
+        if self.link.is_none() || self.stopping {
+            return None;
+        }
+        let of_phase = match &self.phase {
+            Phase::Off => None,
+            Phase::Aside { retry_at } => Some(*retry_at),
+            Phase::Addressing(addressing) => Some(addressing.next_at),
+            Phase::Browsing(browsing) => Some(browsing.next_at),
+            Phase::Claiming(claiming) => Some(claiming.next_at),
+            Phase::Reclaiming(reclaiming) => Some(reclaiming.next_at),
+            Phase::Joining(joining) => joining.next_timeout(),
+            Phase::Following(following) => following.next_timeout(),
+            Phase::Leading(leading) => leading.next_timeout(),
+            Phase::Dormant { .. } => self.rival.as_ref().map(|rival| rival.at + LEADER_SILENCE),
+        };
+        let of_phase = of_phase.map(|at| (at, self.phase.name()));
+        let answer = self.answer_at.map(|at| (at, "answer"));
+        let lan = self.lan_names.next_timeout().map(|at| (at, "names on the LAN"));
+        of_phase.into_iter().chain(answer).chain(lan).min()
     }
 
-    pub(super) fn summary(&self, link: attach::Summary) -> Summary {
-        Summary {
-            link,
-            node: self.record.node,
-            cluster: self.seals.as_ref().map(Seals::cluster),
-            phase: "waiting",
-            since: self.since,
-            reason: String::new(),
-            role: Role::None,
-            incarnation: None,
-            provisional: true,
-            address: None,
-            leader: None,
-            lease: None,
-            members: Vec::new(),
-            strangers: 0,
-            complaints: Vec::new(),
+    /// Our place in the cluster of the key on this card.
+    fn membership(&self) -> Option<&Membership> {
+        let cluster = self.seals.as_ref()?.cluster().to_string();
+        self.record.membership.as_ref().filter(|membership| membership.cluster == cluster)
+    }
+
+    fn incarnation(&self) -> Option<Incarnation> {
+        self.membership().map(|membership| membership.incarnation)
+    }
+
+    fn mac(&self) -> Mac {
+        self.link.as_ref().map_or(Mac([0; 6]), |link| link.mac)
+    }
+
+    fn name(&self) -> String {
+        match &self.config.hostname {
+            HostName::Named(name) => name.clone(),
+            HostName::Auto => self.mac().host_name(),
         }
     }
+
+    fn leader_address(&self) -> Ipv4Addr {
+        self.config.addresses.leader()
+    }
+
+    fn prefix(&self) -> u8 {
+        self.config.addresses.subnet().prefix()
+    }
+
+    /// Before a promise: what follows in `actions` is backed by it.
+    fn persist(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Persist(Box::new(self.record.clone())));
+    }
+
+    fn persist_failed(&mut self, now: Instant, error: String, actions: &mut Vec<Action>) {
+        self.record = self.on_disk.clone();
+        let reason = format!("the card cannot be written ({error}): put in another card, or free some space");
+        if self.disk.as_ref() != Some(&reason) {
+            actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
+        }
+        self.disk = Some(reason.clone());
+        let founder = self.membership().and_then(|membership| membership.founder.clone());
+        match (&mut self.phase, founder) {
+            // The binding that could not be written was not promised, and is forgotten; the rest goes on.
+            (Phase::Leading(_), Some(ledger)) => self.restart_server(now, ledger),
+            (Phase::Off, _) => {}
+            _ => {
+                actions.push(Action::Close);
+                if let Some(link) = &self.link {
+                    let lan = (link.parent != link.cluster).then_some(link.parent);
+                    actions.push(Action::Open { cluster: link.cluster, lan });
+                }
+                self.aside(now, reason, actions);
+            }
+        }
+    }
+
+    /// What forbids us to be on this wire at all.
+    fn obstacle(&self, now: Instant) -> Option<String> {
+        let subnet = self.config.addresses.subnet();
+        let overlapping = |lan: &&LanAddress| {
+            let shorter = lan.prefix.min(subnet.prefix()).min(32);
+            let mask = u32::MAX.checked_shl(32 - u32::from(shorter)).unwrap_or(0);
+            (u32::from(lan.address) ^ u32::from(subnet.network())) & mask == 0 && lan.prefix > 0
+        };
+        if let Some(lan) = self.lan.iter().find(overlapping) {
+            return Some(format!(
+                "the home network uses {}/{} as well, the cluster's subnet: build with --set node.subnet=192.168.201.0/24, or change `subnet` in /etc/hcl/node.toml on every node",
+                lan.address, lan.prefix
+            ));
+        }
+        let leader = self.leader_address();
+        let taken = |(_, (address, at)): &(&String, &(Option<Ipv4Addr>, Instant))| *address == Some(leader) && now < *at + STRANGERS_WORD;
+        let (cluster, _) = self.strangers.iter().find(taken)?;
+        Some(format!(
+            "another lab, {cluster}, with another key leads at {leader} on this VLAN: build with --set node.vlan=201 --set node.subnet=192.168.201.0/24, or flash all cards from one image"
+        ))
+    }
+
+    fn aside(&mut self, now: Instant, reason: String, actions: &mut Vec<Action>) {
+        let told = matches!(self.phase, Phase::Aside { .. }) && self.reason == reason;
+        if !told {
+            actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
+        }
+        self.go(now, Phase::Aside { retry_at: now + ASIDE }, reason, actions);
+    }
+
+    /// The home network's addresses: the cluster must not use the same subnet.
+    fn lan_addresses(&mut self, now: Instant, addresses: Vec<LanAddress>, actions: &mut Vec<Action>) {
+        self.lan = addresses;
+        let founding = matches!(self.phase, Phase::Addressing(_) | Phase::Browsing(_) | Phase::Claiming(_) | Phase::Joining(_));
+        if let (true, Some(reason)) = (founding, self.obstacle(now)) {
+            self.aside(now, reason, actions);
+        }
+    }
+
+    /// The first frame came: what we asked before may never have left the switch.
+    fn hear(&mut self, now: Instant) {
+        self.heard = true;
+        if let Phase::Browsing(browsing) = &mut self.phase {
+            browsing.restart(now);
+        }
+    }
+
+    /// Whether the switch's port surely forwards by now.
+    fn may_found_at(&self) -> Instant {
+        if self.heard { self.linked_at } else { self.linked_at + MUTE }
+    }
+
+    fn established(&mut self, actions: &mut Vec<Action>) {
+        let Some(membership) = self.record.membership.as_mut().filter(|membership| membership.provisional) else { return };
+        membership.provisional = false;
+        self.persist(actions);
+        self.answer(actions);
+    }
+
+    fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let leaving: Vec<_> = self.notices().into_iter().map(|notice| Notice { leaving: true, ..notice }).collect();
+        self.respond(&leaving, actions);
+        self.lan_names.goodbye(actions);
+        actions.push(Action::DropAddress { address: self.leader_address() });
+        self.stopping = true;
+        self.go(now, Phase::Off, "the program was asked to end", actions);
+        actions.push(Action::Stopped);
+    }
+
+    fn go(&mut self, now: Instant, phase: Phase, reason: impl Into<String>, actions: &mut Vec<Action>) {
+        let reason = reason.into();
+        let (from, to) = (self.phase.name(), phase.name());
+        if from != to || reason != self.reason {
+            actions.push(Action::Log { from, to, reason: reason.clone() });
+        }
+        if from != to {
+            self.since = now;
+        }
+        self.phase = phase;
+        self.reason = reason;
+    }
+
+    fn send(&self, packet: crate::wire::Packet, actions: &mut Vec<Action>) {
+        actions.push(Action::Send { wire: Wire::Cluster, packet });
+    }
 }
+
+const NO_KEY: &str =
+    "this card has no cluster key (/etc/hcl/cluster.key): it forms no cluster; build the image again, or copy the key of the lab";

@@ -1,0 +1,67 @@
+//! ARP: who else has our addresses.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use super::{Cluster, Phase};
+use crate::{
+    node::Action,
+    wire::{Arp, arp::Operation},
+};
+
+impl Cluster {
+    pub(super) fn arp_came(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
+        if arp.sender_mac == self.mac() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Addressing(addressing) => {
+                if concerns(arp, addressing.address) {
+                    self.temporary_is_taken(now, actions);
+                }
+            }
+            Phase::Browsing(_) | Phase::Claiming(_) | Phase::Joining(_) => {
+                self.defend_temporary(now, arp, actions);
+                self.young_arp(now, arp, actions);
+            }
+            Phase::Reclaiming(_) => self.reclaiming_arp(now, arp, actions),
+            Phase::Following(_) => self.following_arp(now, arp, actions),
+            Phase::Leading(_) => self.leading_arp(now, arp, actions),
+            Phase::Off | Phase::Aside { .. } | Phase::Dormant { .. } => {}
+        }
+    }
+
+    /// The kernel does not know our temporary address, so we answer for it.
+    fn defend_temporary(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
+        let Some(temporary) = self.source_address() else { return };
+        if arp.sender == temporary {
+            self.temporary_is_taken(now, actions);
+        } else if arp.operation == Operation::Request && arp.target == temporary {
+            let reply = arp.reply(self.mac());
+            self.send_arp(reply, actions);
+        }
+    }
+
+    fn young_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
+        let leader = self.leader_address();
+        if let (Phase::Claiming(claiming), true) = (&self.phase, arp.sender == leader) {
+            // Whose it is the records will tell, if it is one of ours; nobody may take it in any case.
+            let temporary = claiming.temporary;
+            if self.leader.is_none() {
+                let reason = format!(
+                    "{leader} belongs to a machine that is no node of this lab ({}): take it off this VLAN, or build with --set node.vlan=201 --set node.subnet=192.168.201.0/24",
+                    arp.sender_mac
+                );
+                return self.aside(now, reason, actions);
+            }
+            self.browse(now, Some(temporary), super::ROUND, format!("{leader} is in use"), actions);
+        }
+        if let Phase::Joining(joining) = &mut self.phase {
+            joining.arp(now, arp, actions);
+        }
+    }
+}
+
+/// Whether `arp` says that somebody has `address`, or is about to take it (RFC 5227, section 2.1.1).
+pub(super) fn concerns(arp: &Arp, address: Ipv4Addr) -> bool {
+    arp.sender == address || (arp.is_probe() && arp.target == address)
+}
