@@ -3,7 +3,7 @@
 //! `docs/markers.md` describes them for readers. A marker stands at the start of its line, its fields are separated by
 //! one space, and later versions only add fields at the end.
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
 /// Something that a watcher of the console waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,18 @@ pub enum Marker {
         /// The interface that the cluster uses.
         interface: String,
     },
+    /// The node leads the cluster.
+    Leader {
+        /// The leader's address, which it has now.
+        address: Ipv4Addr,
+    },
+    /// The node is a member that follows.
+    Joined {
+        /// Its address.
+        address: Ipv4Addr,
+        /// The leader's host name.
+        leader: String,
+    },
     /// Something does not work; it is tried again.
     Fault {
         /// Why and what to do, in plain words.
@@ -73,6 +85,8 @@ impl fmt::Display for Marker {
             Self::Lost { interface, reason } => write!(f, "@hcl:lost@ {interface} {reason}"),
             Self::Vlan { interface, id } => write!(f, "@hcl:vlan@ {interface} id {id}"),
             Self::Ready { interface } => write!(f, "@hcl:ready@ {interface}"),
+            Self::Leader { address } => write!(f, "@hcl:leader@ {address}"),
+            Self::Joined { address, leader } => write!(f, "@hcl:joined@ {address} {leader}"),
             Self::Fault { reason } => write!(f, "@hcl:fault@ {reason}"),
             Self::Grown { from, to } => write!(f, "@hcl:grown@ {from} {to} MiB"),
         }
@@ -94,6 +108,11 @@ mod tests {
             (Marker::Lost { interface: "eth0".into(), reason: "lost its carrier".into() }, "@hcl:lost@ eth0 lost its carrier"),
             (Marker::Vlan { interface: "eth0.200".into(), id: 200 }, "@hcl:vlan@ eth0.200 id 200"),
             (Marker::Ready { interface: "eth0.200".into() }, "@hcl:ready@ eth0.200"),
+            (Marker::Leader { address: [192, 168, 200, 1].into() }, "@hcl:leader@ 192.168.200.1"),
+            (
+                Marker::Joined { address: [192, 168, 200, 77].into(), leader: "node-0011ff".into() },
+                "@hcl:joined@ 192.168.200.77 node-0011ff",
+            ),
             (Marker::Fault { reason: "the kernel has no VLANs".into() }, "@hcl:fault@ the kernel has no VLANs"),
             (Marker::Grown { from: 1500, to: 30000 }, "@hcl:grown@ 1500 30000 MiB"),
         ];

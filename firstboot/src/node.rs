@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod dhcp;
+mod lan;
 pub mod notice;
 mod random;
 mod summary;

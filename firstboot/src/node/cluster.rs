@@ -262,7 +262,8 @@ impl Cluster {
         }
         if self.link.is_some() && !self.stopping {
             self.advance(now, actions);
-            self.lan_names.run(now, self.lan_wanted(), &mut self.random, actions);
+            let (mac, wanted) = (self.mac(), self.lan_wanted());
+            self.lan_names.run(now, mac, wanted, &mut self.random, actions);
         }
         self.tell_hosts(actions);
     }

@@ -49,6 +49,11 @@ pub(super) struct Browsing {
 }
 
 impl Browsing {
+    /// A placeholder for the moment between two phases.
+    pub(super) fn idle(now: Instant) -> Self {
+        Self { temporary: None, sent: 0, answered: false, next_at: now }
+    }
+
     pub(super) fn restart(&mut self, now: Instant) {
         self.sent = 0;
         self.answered = false;

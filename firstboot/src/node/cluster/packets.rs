@@ -22,8 +22,8 @@ impl Cluster {
         }
         let Packet { source, body, .. } = packet;
         if wire == Wire::Lan {
-            if let Body::Mdns { source, port, message, .. } = body {
-                self.lan_names.received(now, self.mac(), packet.source, source, port, &message, actions);
+            if let Body::Mdns { source: ip, port, message, .. } = body {
+                self.lan_names.received(now, source, ip, port, &message, actions);
             }
             return;
         }

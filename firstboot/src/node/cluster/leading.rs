@@ -1,0 +1,400 @@
+//! Leading: the address .1 that ends by itself, announcements, the DHCP server; and giving way.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use super::{ARP_PROBES, ARP_ROUND, Cluster, Grant, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
+use crate::{
+    identity::Incarnation,
+    link::Mac,
+    marker::Marker,
+    node::{
+        Action,
+        dhcp::{Client, ClientOutput, ClientSetup, Seal, Server, ServerOutput, ServerSetup, seal},
+        notice::Notice,
+    },
+    record::Ledger,
+    wire::{
+        Arp,
+        dhcp::{Kind, Message},
+        mdns::Service,
+    },
+};
+
+/// For how long the kernel keeps .1 without hearing from us: a leader that hangs loses it.
+const LEADER_LIFETIME: Duration = Duration::from_secs(8);
+/// How often it is given that time anew.
+const REFRESH: Duration = Duration::from_secs(3);
+/// How often a leader asks who is there and says that it is.
+const QUERY: Duration = Duration::from_secs(20);
+/// How often a new leader announces itself, 250 ms apart: as often as a claim asks, so that no claim overhears all of them.
+const ANNOUNCEMENTS: u8 = 8;
+/// How long giving way may take before we go on as we were.
+const YIELD: Duration = Duration::from_secs(20);
+/// How often a conflict about our addresses is answered.
+const DEFENCE: Duration = Duration::from_secs(10);
+
+/// The leader.
+#[derive(Debug)]
+pub(super) struct Leading {
+    pub(super) server: Server,
+    /// The address that our frames carry until our own one was probed.
+    temporary: Ipv4Addr,
+    own: Own,
+    refresh_at: Instant,
+    query_at: Instant,
+    announcements: u8,
+    announce_at: Instant,
+    defended_at: Option<Instant>,
+    yielding: Option<Yielding>,
+}
+
+/// Our own member address.
+#[derive(Clone, Copy, Debug)]
+enum Own {
+    Probing { sent: u8, next_at: Instant },
+    Held(Ipv4Addr),
+}
+
+/// Asking the leader of another incarnation for an address, before we give up ours: only its sealed reply proves that it is there.
+#[derive(Debug)]
+struct Yielding {
+    to: Incarnation,
+    client: Client,
+    until: Instant,
+}
+
+impl Leading {
+    pub(super) fn own_address(&self) -> Option<Ipv4Addr> {
+        match self.own {
+            Own::Held(address) => Some(address),
+            Own::Probing { .. } => None,
+        }
+    }
+
+    pub(super) fn source(&self) -> Ipv4Addr {
+        self.own_address().unwrap_or(self.temporary)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let own = match self.own {
+            Own::Probing { next_at, .. } => Some(next_at),
+            Own::Held(_) => None,
+        };
+        let announce = (self.announcements > 0).then_some(self.announce_at);
+        let yielding = self.yielding.as_ref().map(|yielding| {
+            let of_client = yielding.client.next_timeout();
+            of_client.map_or(yielding.until, |at| at.min(yielding.until))
+        });
+        [Some(self.refresh_at), Some(self.query_at), own, announce, self.server.next_timeout(), yielding].into_iter().flatten().min()
+    }
+}
+
+impl Cluster {
+    /// Leads from now on. `address` is the one that our frames carry: our own one already where we have come back with it.
+    pub(super) fn lead(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
+        let Some(server) = self.server(now) else { return };
+        let own = server.own_address();
+        let news = self.keep_ledger(&server);
+        if news || self.on_disk != self.record {
+            self.persist(actions);
+        }
+        let leader = self.leader_address();
+        actions.push(Action::SetAddress { address: leader, prefix: self.prefix(), valid_for: Some(LEADER_LIFETIME) });
+        self.send_arp(Arp::announcement(self.mac(), leader), actions);
+        let own = if own == address {
+            self.hold(own, actions);
+            Own::Held(own)
+        } else {
+            Own::Probing { sent: 0, next_at: now }
+        };
+        actions.push(Action::Mark(Marker::Leader { address: leader }));
+        let leading = Leading {
+            server,
+            temporary: address,
+            own,
+            refresh_at: now + REFRESH,
+            query_at: now + QUERY,
+            announcements: ANNOUNCEMENTS,
+            announce_at: now,
+            defended_at: None,
+            yielding: None,
+        };
+        self.go(now, Phase::Leading(Box::new(leading)), reason, actions);
+        self.run_leading(now, actions);
+    }
+
+    fn server(&self, now: Instant) -> Option<Server> {
+        let seals = self.seals.clone()?;
+        let membership = self.membership()?;
+        let setup = ServerSetup {
+            addresses: self.config.addresses,
+            lease: self.config.lease,
+            ledger: membership.founder.clone()?,
+            own: (self.record.node, self.mac()),
+            own_name: self.name(),
+            incarnation: membership.incarnation,
+            seals,
+        };
+        Some(Server::start(setup, now))
+    }
+
+    pub(super) fn restart_server(&mut self, now: Instant, _: Ledger) {
+        if let (Some(server), Phase::Leading(leading)) = (self.server(now), &mut self.phase) {
+            leading.server = server;
+        }
+    }
+
+    /// Takes the server's ledger into the record; whether that is news.
+    fn keep_ledger(&mut self, server: &Server) -> bool {
+        let Some(membership) = &mut self.record.membership else { return false };
+        let (ledger, address) = (Some(server.ledger()), Some(server.own_address()));
+        let news = membership.founder != ledger || membership.address != address;
+        membership.founder = ledger;
+        membership.address = address;
+        news
+    }
+
+    pub(super) fn run_leading(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let granted = match self.grant {
+            Grant::Founding => Some(LEADER_LIFETIME),
+            Grant::Until(until) => Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero()),
+            Grant::Lost => None,
+        };
+        let Some(granted) = granted else { return self.step_down(now, actions) };
+        let (leader, prefix) = (self.leader_address(), self.prefix());
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        if now >= leading.refresh_at {
+            leading.refresh_at = now + REFRESH;
+            let valid_for = Some(granted.min(LEADER_LIFETIME));
+            actions.push(Action::SetAddress { address: leader, prefix, valid_for });
+        }
+        let announces = leading.announcements > 0 && now >= leading.announce_at;
+        if announces {
+            leading.announcements -= 1;
+            leading.announce_at = now + ROUND;
+        }
+        let queries = now >= leading.query_at;
+        if queries {
+            leading.query_at = now + QUERY;
+        }
+        let mut out = Vec::new();
+        if leading.server.next_timeout().is_some_and(|at| now >= at) {
+            leading.server.timeout(now, &mut out);
+        }
+        if queries {
+            self.ask(None, actions);
+        }
+        if announces || queries {
+            self.answer(actions);
+        }
+        self.serve(out, actions);
+        self.probe_own(now, actions);
+        self.run_yielding(now, actions);
+    }
+
+    fn probe_own(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let mac = self.mac();
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Own::Probing { sent, next_at } = &mut leading.own else { return };
+        if now < *next_at {
+            return;
+        }
+        let address = leading.server.own_address();
+        if *sent < ARP_PROBES {
+            *sent += 1;
+            *next_at = now + ARP_ROUND;
+            return self.send_arp(Arp::probe(mac, address), actions);
+        }
+        leading.own = Own::Held(address);
+        self.hold(address, actions);
+        self.answer(actions);
+    }
+
+    /// Our own address is somebody else's: another one, by the way that any member goes.
+    fn decline_own(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let (mac, node) = (self.mac(), self.record.node);
+        let (Some(seals), Some(incarnation)) = (self.seals.clone(), self.incarnation()) else { return };
+        let leader = self.leader_address();
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let mut message = Message::new(Kind::Decline, 0, mac);
+        message.requested = Some(leading.server.own_address());
+        message.server = Some(leader);
+        seal(&seals, &mut message, &Seal { node, incarnation: Some(incarnation) });
+        let mut out = Vec::new();
+        leading.server.handle(now, mac, Ipv4Addr::UNSPECIFIED, &message, &mut out);
+        leading.own = Own::Probing { sent: 0, next_at: now + ROUND };
+        self.serve(out, actions);
+    }
+
+    pub(super) fn leading_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
+        let (leader, mac) = (self.leader_address(), self.mac());
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let mut out = Vec::new();
+        leading.server.arp(now, arp, &mut out);
+        if let Some(yielding) = &mut leading.yielding {
+            let mut found = Vec::new();
+            yielding.client.arp(now, arp, &mut found);
+            self.yielded(now, found, actions);
+        }
+        self.serve(out, actions);
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let own = leading.server.own_address();
+        let held = leading.own_address().is_some();
+        if !held && concerns(arp, own) {
+            return self.decline_own(now, actions);
+        }
+        let contested = [Some(leader), held.then_some(own)].into_iter().flatten().find(|address| arp.sender == *address);
+        let Some(address) = contested else { return };
+        if leading.defended_at.is_none_or(|at| now >= at + DEFENCE) {
+            leading.defended_at = Some(now);
+            self.send_arp(Arp::announcement(mac, address), actions);
+            self.note(format!("{} uses {address} as well", arp.sender_mac), actions);
+        }
+    }
+
+    /// A DHCP request.
+    pub(super) fn request_came(&mut self, now: Instant, source: Mac, ip: Ipv4Addr, message: &Message, actions: &mut Vec<Action>) {
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        // Who gives way takes nobody in: else two leaders could each grow past the other.
+        if leading.yielding.is_some() {
+            return;
+        }
+        let mut out = Vec::new();
+        leading.server.handle(now, source, ip, message, &mut out);
+        self.serve(out, actions);
+    }
+
+    fn serve(&mut self, out: Vec<ServerOutput>, actions: &mut Vec<Action>) {
+        for output in out {
+            match output {
+                ServerOutput::Persist => {
+                    let Phase::Leading(leading) = &self.phase else { return };
+                    let (ledger, own) = (leading.server.ledger(), leading.server.own_address());
+                    if let Some(membership) = &mut self.record.membership {
+                        membership.founder = Some(ledger);
+                        membership.address = Some(own);
+                    }
+                    self.persist(actions);
+                }
+                ServerOutput::Send(packet) => self.send(packet, actions),
+                ServerOutput::Log(line) => self.note(line, actions),
+            }
+        }
+    }
+
+    /// The leader of another incarnation answers.
+    pub(super) fn meet(&mut self, now: Instant, rival: &Heard, actions: &mut Vec<Action>) {
+        let theirs = &rival.notice;
+        if !self.loses_to(theirs) {
+            // It must hear of us to give way.
+            self.answer_at.get_or_insert(now + ROUND);
+            return;
+        }
+        if !self.is_provisional() {
+            let Phase::Leading(leading) = &self.phase else { return };
+            let address = leading.source();
+            return self.give_way(now, address, theirs, actions);
+        }
+        let setup = ClientSetup {
+            mac: self.mac(),
+            node: self.record.node,
+            seals: self.seals.clone(),
+            incarnation: Some(theirs.incarnation),
+            remembered: None,
+            name: self.name(),
+        };
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        if leading.yielding.as_ref().is_some_and(|yielding| yielding.to == theirs.incarnation) {
+            return;
+        }
+        let mut found = Vec::new();
+        let client = Client::start(setup, now, &mut self.random, &mut found);
+        leading.yielding = Some(Yielding { to: theirs.incarnation, client, until: now + YIELD });
+        self.note(format!("two clusters of one key met: {} leads the one that stays", theirs.name), actions);
+        self.yielded(now, found, actions);
+    }
+
+    fn run_yielding(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Some(yielding) = &mut leading.yielding else { return };
+        if now >= yielding.until {
+            leading.yielding = None;
+            return;
+        }
+        if yielding.client.next_timeout().is_some_and(|at| now >= at) {
+            let mut found = Vec::new();
+            yielding.client.timeout(now, &mut self.random, &mut found);
+            self.yielded(now, found, actions);
+        }
+    }
+
+    pub(super) fn yielding_reply(&mut self, now: Instant, source: Mac, message: &Message, actions: &mut Vec<Action>) {
+        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Some(yielding) = &mut leading.yielding else { return };
+        let mut found = Vec::new();
+        yielding.client.handle(now, source, message, &mut self.random, &mut found);
+        self.yielded(now, found, actions);
+    }
+
+    fn yielded(&mut self, now: Instant, found: Vec<ClientOutput>, actions: &mut Vec<Action>) {
+        for output in found {
+            match output {
+                ClientOutput::Send(packet) => self.send(packet, actions),
+                ClientOutput::Bound { address, incarnation: Some(incarnation), .. } => {
+                    return self.dissolve(now, address, incarnation, actions);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives up a cluster that nobody would miss, and is a member of the other one.
+    fn dissolve(&mut self, now: Instant, address: Ipv4Addr, incarnation: Incarnation, actions: &mut Vec<Action>) {
+        let leaving: Vec<_> = self.notices().into_iter().map(|notice| Notice { leaving: true, ..notice }).collect();
+        let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Off) else { return };
+        let own = leading.own_address();
+        let source = leading.source();
+        self.phase = Phase::Dormant { address: source };
+        let Some(yielding) = leading.yielding else { return };
+        self.respond(&leaving, actions);
+        actions.push(Action::DropAddress { address: self.leader_address() });
+        self.enter(now, yielding.client, address, incarnation, own, actions);
+    }
+
+    /// Gives up the role, but not the cluster: it holds something.
+    pub(super) fn give_way(&mut self, now: Instant, address: Ipv4Addr, theirs: &Notice, actions: &mut Vec<Action>) {
+        let reason = format!(
+            "two clusters of one key met and both are in use: {} leads the other one; put these nodes on another VLAN, or flash their cards anew once nothing on them is needed",
+            theirs.name
+        );
+        actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
+        self.retire(now, address, reason, actions);
+    }
+
+    /// The role is not granted any more.
+    fn step_down(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Phase::Leading(leading) = &self.phase else { return };
+        let address = leading.source();
+        self.retire(now, address, "the leader's role was not renewed".to_owned(), actions);
+    }
+
+    fn retire(&mut self, now: Instant, address: Ipv4Addr, reason: String, actions: &mut Vec<Action>) {
+        let leaves = |notice: &Notice| notice.service == Service::Leader;
+        let leaving: Vec<_> =
+            self.notices().into_iter().filter(leaves).map(|notice| Notice { leaving: true, ..notice }).collect();
+        self.respond(&leaving, actions);
+        actions.push(Action::DropAddress { address: self.leader_address() });
+        self.hold(address, actions);
+        self.go(now, Phase::Dormant { address }, reason, actions);
+    }
+
+    pub(super) fn run_dormant(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let gone = self.rival.as_ref().is_none_or(|rival| now >= rival.at + LEADER_SILENCE);
+        if gone && self.grant != Grant::Lost {
+            self.begin(now, actions);
+        }
+    }
+}

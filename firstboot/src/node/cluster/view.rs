@@ -1,0 +1,143 @@
+//! The cluster for people: `hcl status`, the hosts file, names on the home network.
+
+use std::net::Ipv4Addr;
+
+use super::{Cluster, LEADER_SILENCE, Phase};
+use crate::{
+    attach,
+    node::{Action, Lease, Peer, Role, Summary},
+};
+
+impl Cluster {
+    pub(in crate::node) fn summary(&self, link: attach::Summary) -> Summary {
+        let role = match self.phase {
+            Phase::Leading(_) => Role::Leader,
+            Phase::Following(_) => Role::Follower,
+            _ => Role::None,
+        };
+        let address = match &self.phase {
+            Phase::Leading(leading) => leading.own_address(),
+            Phase::Following(following) => Some(following.address),
+            Phase::Dormant { address } => Some(*address),
+            _ => None,
+        };
+        let strangers = match &self.phase {
+            Phase::Leading(leading) => leading.server.strangers(),
+            _ => 0,
+        };
+        Summary {
+            link,
+            node: self.record.node,
+            cluster: self.seals.as_ref().map(crate::key::Seals::cluster),
+            phase: self.phase.name(),
+            since: self.since,
+            reason: self.reason.clone(),
+            role,
+            incarnation: self.incarnation(),
+            provisional: self.is_provisional(),
+            address,
+            leader: self.leading_peer(),
+            lease: self.lease(),
+            members: self.members(),
+            strangers,
+            complaints: self.complaints(),
+        }
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        let Phase::Following(following) = &self.phase else { return None };
+        following.client.lease()
+    }
+
+    fn leading_peer(&self) -> Option<Peer> {
+        if let Phase::Leading(_) = self.phase {
+            return Some(Peer { node: self.record.node, address: self.leader_address(), name: self.name(), heard: None });
+        }
+        let heard = self.leader.as_ref()?;
+        let notice = &heard.notice;
+        Some(Peer { node: notice.node, address: notice.address, name: notice.name.clone(), heard: Some(heard.at) })
+    }
+
+    /// The members known: on the leader those of its ledger, elsewhere those that were heard.
+    fn members(&self) -> Vec<Peer> {
+        let Some(membership) = self.membership() else { return Vec::new() };
+        let heard = |node| self.peers.get(node).map(|heard| heard.at);
+        let mut members: Vec<Peer> = match &membership.founder {
+            Some(ledger) => {
+                let entries = ledger.members.iter();
+                entries
+                    .map(|entry| Peer {
+                        node: entry.node,
+                        address: entry.address,
+                        name: entry.name.clone(),
+                        heard: heard(&entry.node),
+                    })
+                    .collect()
+            }
+            None => {
+                let own = membership.address.map(|address| Peer { node: self.record.node, address, name: self.name(), heard: None });
+                let others = self.peers.values().map(|heard| {
+                    let notice = &heard.notice;
+                    Peer { node: notice.node, address: notice.address, name: notice.name.clone(), heard: Some(heard.at) }
+                });
+                own.into_iter().chain(others).collect()
+            }
+        };
+        members.sort_by_key(|peer| (peer.address, peer.node));
+        members
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if matches!(self.phase, Phase::Aside { .. }) || self.seals.is_none() {
+            complaints.push(self.reason.clone());
+        }
+        complaints.extend(self.disk.clone());
+        if let Phase::Leading(leading) = &self.phase {
+            complaints.extend(leading.server.complaint());
+        }
+        if matches!(self.phase, Phase::Dormant { .. }) {
+            complaints.push(self.reason.clone());
+        }
+        if let (Phase::Following(_), Some(rival), false) = (&self.phase, &self.rival, self.is_provisional()) {
+            let name = &rival.notice.name;
+            complaints.push(format!("{name} leads another cluster of the same key, and this one is in use: put these nodes on another VLAN, or flash their cards anew"));
+        }
+        complaints.extend(self.lan_names.complaints());
+        let alone = self.members().len() <= 1;
+        if let (true, Some(sibling)) = (alone && matches!(self.phase, Phase::Leading(_)), self.lan_names.sibling()) {
+            let vlan = &self.config.vlan;
+            complaints.push(format!("{sibling} is heard on the home network but not on VLAN {vlan}: if it is of this lab, the switch between drops VLAN {vlan}; let it pass, or use a simple switch"));
+        }
+        complaints
+    }
+
+    /// The hosts file's names: all members, and `master`.
+    pub(super) fn tell_hosts(&mut self, actions: &mut Vec<Action>) {
+        let mut hosts: Vec<(Ipv4Addr, String)> = self.members().into_iter().map(|peer| (peer.address, peer.name)).collect();
+        if self.leading_peer().is_some() {
+            hosts.push((self.leader_address(), "master".to_owned()));
+        }
+        // A link that is gone for a moment is no reason to forget names.
+        if !hosts.is_empty() && hosts != self.hosts {
+            self.hosts.clone_from(&hosts);
+            actions.push(Action::SetHosts(hosts));
+        }
+    }
+
+    /// The names that this node has on the home network now.
+    pub(super) fn lan_wanted(&self) -> Vec<(String, Ipv4Addr)> {
+        let two_networks = self.link.as_ref().is_some_and(|link| link.parent != link.cluster);
+        let (Some(lan), true) = (self.lan.first(), two_networks) else { return Vec::new() };
+        let mut wanted = vec![(self.name().to_ascii_lowercase(), lan.address)];
+        if matches!(self.phase, Phase::Leading(_)) {
+            wanted.push(("master".to_owned(), lan.address));
+        }
+        wanted
+    }
+
+    /// Whether the leader was heard not long ago.
+    pub fn hears_leader(&self, now: std::time::Instant) -> bool {
+        self.leader.as_ref().is_some_and(|leader| now < leader.at + LEADER_SILENCE)
+    }
+}
