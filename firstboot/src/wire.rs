@@ -50,7 +50,8 @@ pub enum Body {
     Mdns {
         /// The sender's address; unspecified where it has none.
         source: Ipv4Addr,
-        /// The sender's port. Not 5353: a one-shot querier that wants a unicast answer (RFC 6762, section 6.7).
+        /// The querier's port: of a query where it comes from, of a response where it goes to. Not 5353: a one-shot querier that
+        /// wants a unicast answer (RFC 6762, section 6.7). All other ports are 5353.
         port: u16,
         /// Where it goes: the group, or the one-shot querier.
         destination: Ipv4Addr,
