@@ -14,7 +14,7 @@ use crate::{
     check::{self, Evidence, Finding, Severity},
     error::UsageError,
     image::{disk::Disk, edit, grow, output::Compression, output::Output, sparse::copy_sparse, table::PartitionTable},
-    keys::Keys,
+    keys::{ClusterKeyFile, Keys},
     lock::{BaseLock, Lock},
     manifest::{Compress, Manifest, Table},
     plan::Plan,
@@ -53,12 +53,13 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     }
     let target = target(manifest, options);
     let cache = Cache::open(options.cache.as_deref())?;
+    let cluster_key = ClusterKeyFile::open(options.keys.as_deref(), manifest.cluster())?;
     let keys =
         if manifest.user.ssh_keys.is_empty() { Some(Keys::open(options.keys.as_deref(), manifest.cluster())?) } else { None };
     // First, so that a target that cannot be written costs no bootstrap, and nobody else builds the same.
     let mut output = Output::create(&target)?;
 
-    let gathered = inputs::gather(manifest, options, keys.as_ref(), &cache, reporter)?;
+    let gathered = inputs::gather(manifest, options, keys.as_ref(), Some(&cluster_key), &cache, reporter)?;
     let base = base::obtain(manifest, &gathered.lock, gathered.origin.as_ref(), &cache, reporter)?;
 
     let step = reporter.step("copy of the base");
@@ -88,7 +89,7 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
         Compress::Zstd => &[Compression::Zstd],
     };
     let finished = output.finish(compress, reporter)?;
-    Ok(Summary::new(manifest, &gathered, keys.as_ref(), finished, reporter))
+    Ok(Summary::new(manifest, &gathered, keys.as_ref(), &cluster_key, finished, reporter))
 }
 
 /// The plan and the lock of a build that is not done.
@@ -98,8 +99,9 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
 /// Anything that would stop the build before its base is made.
 pub fn plan(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Result<(Lock, Plan)> {
     let cache = Cache::open(options.cache.as_deref())?;
+    let cluster_key = ClusterKeyFile::find(options.keys.as_deref(), manifest.cluster())?;
     let keys = if manifest.user.ssh_keys.is_empty() { Keys::find(options.keys.as_deref(), manifest.cluster())? } else { None };
-    let gathered = inputs::gather(manifest, options, keys.as_ref(), &cache, reporter)?;
+    let gathered = inputs::gather(manifest, options, keys.as_ref(), cluster_key.as_ref(), &cache, reporter)?;
     let plan = Plan::new(manifest, &gathered.inputs);
     Ok((gathered.lock, plan))
 }

@@ -1,7 +1,7 @@
-//! The key pair of a cluster, kept in the user's configuration folder.
+//! The keys of a cluster, kept in the user's configuration folder: `FOLDER/CLUSTER/`, a folder of mode 0700.
 //!
-//! Where a manifest names no SSH key, the build makes an Ed25519 pair once per cluster name and uses it ever after:
-//! `FOLDER/CLUSTER/id_ed25519` (0600) and `id_ed25519.pub` in a folder of mode 0700. The private key is written nowhere else.
+//! [`ClusterKeyFile`] is the secret that all cards of a cluster share; every build needs it. [`Keys`] is the way in for a person. Where a manifest names no SSH key, the build makes an Ed25519 pair once per cluster name and uses it ever after:
+//! `id_ed25519` (0600) and `id_ed25519.pub`. The private key is written nowhere else.
 
 use std::{
     fmt, fs,
@@ -17,6 +17,10 @@ use crate::{
     error::UsageError,
     manifest::{BadText, ClusterName, PublicKey, UserName},
 };
+
+mod cluster;
+
+pub use self::cluster::ClusterKeyFile;
 
 /// The SSH key pair of one cluster. Holds no secret: the private key stays in its file.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,13 +41,7 @@ impl Keys {
     /// No home folder is known, a file or folder may be read by others (with the `chmod` to type), what lies there is no
     /// key, or it cannot be written.
     pub fn open(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<Self> {
-        let folder = folder(dir, cluster)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("making the folder for keys {}", folder.display()))?;
-        refuse_shared(&folder)?;
+        let folder = made_folder(dir, cluster)?;
         let private = folder.join("id_ed25519");
         // A link is fine: some keep their keys elsewhere. What it leads to is checked.
         let made = match fs::metadata(&private) {
@@ -106,6 +104,18 @@ pub fn default_folder() -> anyhow::Result<PathBuf> {
     configuration_folder(|name| std::env::var_os(name))
 }
 
+/// The folder of a cluster, made now if there is none.
+fn made_folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
+    let folder = folder(dir, cluster)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("making the folder for keys {}", folder.display()))?;
+    refuse_shared(&folder)?;
+    Ok(folder)
+}
+
 fn folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
     let base = match dir {
         Some(dir) => dir.to_owned(),
@@ -145,18 +155,23 @@ fn make(folder: &Path, private: &Path, cluster: &ClusterName) -> anyhow::Result<
     let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).context("making an SSH key")?;
     key.set_comment(format!("hcl-image {cluster}"));
     let text = key.to_openssh(LineEnding::LF).context("writing the SSH key as text")?;
-    let whole = write_beside(folder, 0o600, text.as_bytes())?;
+    place(folder, private, text.as_bytes())
+}
+
+/// Puts a secret in place whole, readable by its owner only; false when another process was first.
+fn place(folder: &Path, path: &Path, secret: &[u8]) -> anyhow::Result<bool> {
+    let whole = write_beside(folder, 0o600, secret)?;
     // A hard link never replaces anything: of two processes one wins, and both use the winner's key.
-    match fs::hard_link(&whole, private) {
+    match fs::hard_link(&whole, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(_) => {
             // File systems without hard links: renameat2 with RENAME_NOREPLACE.
             let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
-            match rustix::fs::renameat_with(cwd, &*whole, cwd, private, flags) {
+            match rustix::fs::renameat_with(cwd, &*whole, cwd, path, flags) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::EXIST) => return Ok(false),
-                Err(error) => bail!("putting the key {} in place: {error}", private.display()),
+                Err(error) => bail!("putting the key {} in place: {error}", path.display()),
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A lock is written beside every image (`NAME.lock`) and names each package, the base, the node
 //! program, the overlays and the keys by digest. `build --locked FILE` uses exactly that. Nothing
-//! in a lock is secret: keys appear as fingerprints.
+//! in a lock is secret: SSH keys appear as fingerprints, the cluster key as the id that cards announce.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -30,6 +30,9 @@ pub struct Lock {
     pub overlays: BTreeMap<String, Digest>,
     /// Fingerprints of the SSH keys that may log in.
     pub ssh_keys: Vec<String>,
+    /// Which cluster's key lies in the image: the id that is derived from it. None only in a plan made before there is a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
     /// Where the file systems come from.
     pub base: BaseLock,
 }
@@ -146,6 +149,8 @@ impl Lock {
             digest(&format!("overlay {name}"), &show(self), &show(found));
         }
         digest("SSH keys", &self.ssh_keys.join(" "), &found.ssh_keys.join(" "));
+        let cluster = |lock: &Self| lock.cluster_id.clone().unwrap_or_else(|| "none".to_owned());
+        digest("cluster id", &cluster(self), &cluster(found));
         lines
     }
 }
@@ -188,6 +193,7 @@ mod tests {
             node_program: Digest::of(b"n"),
             overlays: BTreeMap::from([("common".to_owned(), Digest::of(b"o"))]),
             ssh_keys: vec!["SHA256:abc".to_owned()],
+            cluster_id: Some("0011223344556677".to_owned()),
             base: BaseLock::Bootstrap(BootstrapLock {
                 suite: "stable".into(),
                 codename: "trixie".into(),
@@ -225,10 +231,12 @@ mod tests {
         assert!(example().differences(&other).is_empty());
         other.node_program = Digest::of(b"other");
         other.overlays.insert("mine".into(), Digest::of(b"mine"));
+        other.cluster_id = None;
         let lines = example().differences(&other);
-        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines.len(), 3, "{lines:?}");
         assert!(lines[0].starts_with("node program: locked "), "{lines:?}");
         assert!(lines[1].starts_with("overlay mine: locked none"), "{lines:?}");
+        assert_eq!(lines[2], "cluster id: locked 0011223344556677, here none");
     }
 
     #[test]

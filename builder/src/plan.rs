@@ -30,6 +30,8 @@ pub struct Inputs {
     pub node_program_digest: Digest,
     /// The overlays' entries, by name, in the order in which they are laid.
     pub overlays: Vec<(String, Vec<Entry>)>,
+    /// The file with the cluster's key on the host. Before the first build there may be none yet.
+    pub cluster_key: PathBuf,
     /// Lines for `authorized_keys`.
     pub ssh_keys: Vec<String>,
     /// For a bootstrapped base: what its package sources shall say.
@@ -150,6 +152,8 @@ impl Builder {
         self.put("/usr/sbin/hcl-firstboot", Node::File(Content::Host(inputs.node_program.clone())), 0o755);
         self.link("/usr/bin/hcl", "../sbin/hcl-firstboot");
         self.text(hcl_firstboot::config::PATH, manifest.node.to_toml(), 0o644);
+        // By its path on the host: nothing that shows a plan can show the secret.
+        self.put(hcl_firstboot::key::PATH, Node::File(Content::Host(inputs.cluster_key.clone())), 0o600);
     }
 
     fn user(&mut self, manifest: &Manifest, inputs: &Inputs) {

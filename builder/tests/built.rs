@@ -26,6 +26,7 @@ fn owners_modes_and_links_are_as_planned() {
         ("/usr/sbin/hcl-firstboot", "regular", 0o755, (0, 0)),
         ("/usr/bin/hcl", "symlink", 0o777, (0, 0)),
         ("/etc/hcl/node.toml", "regular", 0o644, (0, 0)),
+        ("/etc/hcl/cluster.key", "regular", 0o600, (0, 0)),
         ("/etc/machine-id", "regular", 0o444, (0, 0)),
         ("/etc/sudoers.d/010-hcl", "regular", 0o440, (0, 0)),
         ("/etc/shadow", "regular", 0o640, (0, 42)),

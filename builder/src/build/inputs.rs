@@ -8,7 +8,7 @@ use super::{Options, node_program};
 use crate::{
     cache::Cache,
     image::tree::{Content, Node},
-    keys::Keys,
+    keys::{ClusterKeyFile, Keys},
     lock::{BaseLock, Lock},
     manifest::{Base, Bootstrap, Download, EngineKind, Manifest},
     plan::{Inputs, PackageSources},
@@ -33,6 +33,7 @@ pub(super) fn gather(
     manifest: &Manifest,
     options: &Options,
     keys: Option<&Keys>,
+    cluster_key: Option<&ClusterKeyFile>,
     cache: &Cache,
     reporter: &Reporter,
 ) -> Result<Gathered> {
@@ -90,6 +91,7 @@ pub(super) fn gather(
         node_program: node_program_digest,
         overlays: digests,
         ssh_keys: ssh_keys.iter().map(|line| fingerprint(line)).collect::<Result<_>>()?,
+        cluster_id: cluster_key.map(|key| key.id().to_string()),
         base,
     };
     if let Some(locked) = locked {
@@ -107,7 +109,11 @@ pub(super) fn gather(
         }),
         BaseLock::Download { .. } => None,
     };
-    let inputs = Inputs { node_program, node_program_digest, overlays, ssh_keys, package_sources, epoch };
+    let cluster_key = match cluster_key {
+        Some(key) => key.path().to_owned(),
+        None => ClusterKeyFile::path_of(options.keys.as_deref(), manifest.cluster())?,
+    };
+    let inputs = Inputs { node_program, node_program_digest, overlays, cluster_key, ssh_keys, package_sources, epoch };
     Ok(Gathered { lock, inputs, origin })
 }
 

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use hcl_firstboot::key::ClusterId;
+
 use super::inputs::Gathered;
 use crate::{
     image::output::Finished,
-    keys::Keys,
+    keys::{ClusterKeyFile, Keys},
     lock::BaseLock,
     manifest::Manifest,
     progress::{Mode, Reporter},
@@ -19,6 +21,8 @@ pub struct Summary {
     pub image: PathBuf,
     /// Its digest.
     pub sha256: Digest,
+    /// The cluster whose key lies in it.
+    pub cluster: ClusterId,
     text: String,
 }
 
@@ -27,6 +31,7 @@ impl Summary {
         manifest: &Manifest,
         gathered: &Gathered,
         keys: Option<&Keys>,
+        cluster_key: &ClusterKeyFile,
         finished: Finished,
         reporter: &Reporter,
     ) -> Self {
@@ -54,6 +59,10 @@ impl Summary {
         }
         line("node", format!("hcl-firstboot {}, VLAN {}", lock.node_program.short(), manifest.node.vlan));
         line("boards", manifest.boards.iter().map(|board| board.name()).collect::<Vec<_>>().join(", "));
+        line("cluster", format!("{}, id {}", manifest.cluster(), cluster_key.id()));
+        let new = if cluster_key.made() { "new, " } else { "" };
+        line("key", format!("{new}kept in {}", cluster_key.path().display()));
+        line("", "The image file holds the key too: whoever can read it can join the cluster.".to_owned());
         let steps = reporter.finished();
         let longest: Vec<String> = steps
             .iter()
@@ -75,7 +84,7 @@ impl Summary {
         if let Some(keys) = keys {
             lines.push(format!("  {}", keys.ssh_command(&manifest.user.name, "NODE")));
         }
-        Self { image: finished.path, sha256: finished.sha256, text: lines.join("\n") }
+        Self { image: finished.path, sha256: finished.sha256, cluster: cluster_key.id(), text: lines.join("\n") }
     }
 
     /// Prints it, as text or as an event.
@@ -83,6 +92,7 @@ impl Summary {
         match reporter.mode() {
             Mode::Json => reporter.emit(&serde_json::json!({
                 "event": "built", "image": self.image, "sha256": self.sha256.to_string(),
+                "cluster_id": self.cluster.to_string(),
             })),
             Mode::Text => eprintln!("{}", self.text),
             Mode::Quiet => {}

@@ -126,3 +126,65 @@ fn where_keys_are_kept() {
         }
     }
 }
+
+#[test]
+fn the_cluster_key_is_made_once_per_cluster_and_needs_no_ssh_key() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(ClusterKeyFile::find(Some(dir.path()), &cluster("lab")).unwrap(), None);
+    assert!(!dir.path().join("lab").exists(), "looking makes nothing");
+    let first = ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap();
+    let again = ClusterKeyFile::find(Some(dir.path()), &cluster("lab")).unwrap().unwrap();
+    let other = ClusterKeyFile::open(Some(dir.path()), &cluster("kitchen")).unwrap();
+    assert!(first.made() && !again.made() && other.made());
+    assert_eq!(first.id(), again.id());
+    assert_ne!(first.id(), other.id());
+
+    let text = fs::read_to_string(first.path()).unwrap();
+    assert_eq!(first.path(), dir.path().join("lab/cluster.key"));
+    assert!(text.len() == 65 && text.ends_with('\n'), "64 digits and a newline");
+    assert!(text.trim_end().bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)));
+    assert_eq!([mode(&dir.path().join("lab")), mode(first.path())], [0o700, 0o600]);
+    let names: Vec<_> = fs::read_dir(dir.path().join("lab")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["cluster.key"], "nothing else is left");
+    assert!(!format!("{first:?}").contains(text.trim_end()), "Debug shows the secret");
+}
+
+#[test]
+fn many_at_once_agree_on_the_cluster_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Barrier::new(8);
+    let all: Vec<ClusterKeyFile> = std::thread::scope(|scope| {
+        let open = || {
+            start.wait();
+            ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap()
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(all.iter().filter(|key| key.made()).count(), 1);
+    assert!(all.iter().all(|key| key.id() == all[0].id()));
+}
+
+#[test]
+fn a_wrong_or_open_cluster_key_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap().path().to_owned();
+    let right = fs::read_to_string(&path).unwrap();
+    for wrong in [
+        "",
+        "precious",
+        right.trim_end(),
+        &right.to_uppercase().replace(|digit: char| digit.is_ascii_digit(), "A"),
+        &format!("{right}\n"),
+    ] {
+        fs::write(&path, wrong).unwrap();
+        let error = ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap_err();
+        assert!(error.is::<UsageError>() && error.to_string().contains("is no cluster key"), "{error}");
+        assert!(wrong.is_empty() || !error.to_string().contains(wrong.trim_end()), "the error shows the content");
+        assert_eq!(fs::read_to_string(&path).unwrap(), wrong);
+    }
+    fs::write(&path, &right).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let error = ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap_err().to_string();
+    assert!(error.contains("is open to others (mode 0640): type `chmod 0600 "), "{error}");
+}

@@ -72,6 +72,14 @@ kitchen.toml:10:9: `node.vlan`: …
 ";
 
 const CLOSING: &str = "
+## The cluster key
+
+It stands in no manifest. The first build for a name in `node.cluster` makes it, from the system's random source:
+`~/.config/hcl-image/CLUSTER/cluster.key` (`--keys DIR` for another folder), 64 hexadecimal digits, mode 0600; later builds use it. It is laid into the image at
+`/etc/hcl/cluster.key`, root:root 0600, whether the manifest names SSH keys or not. Images of one key make one cluster; copy the
+file to build for the same cluster elsewhere. The lock and the summary show the cluster id, which is derived from the key and
+no secret. The image file holds the key, so its mode is 0600.
+
 ## Sizes
 
 A number is bytes. A text has a number and `K`, `M`, `G` or `T`, which count in 1024s: `\"256M\"`, `\"2GiB\"`.
