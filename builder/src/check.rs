@@ -16,7 +16,7 @@ pub(crate) use self::{
 pub use self::{
     evidence::{Boot, Evidence},
     rules::RULES,
-    system::System,
+    system::{ClusterKeyFact, System},
 };
 
 /// How bad it is.

@@ -76,6 +76,7 @@ fn broken() -> Vec<(&'static str, Break)> {
             f.edit_boot("cmdline.txt", "cgroup_enable=memory", "cgroup_enable=memory cgroup_disable=memory");
         }),
         ("boot.secrets", |f| f.boot("key.pem", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")),
+        ("boot.cluster-key", |f| f.boot("user-data", format!("bootcmd:\n- echo {} > /key\n", fixture::CLUSTER_KEY))),
         ("kernel.present", |f| {
             f.boot.remove(&format!("vmlinuz-{KERNEL}"));
         }),
@@ -105,6 +106,10 @@ fn broken() -> Vec<(&'static str, Break)> {
         ("node.unit", |f| {
             f.root.remove("/etc/systemd/system/multi-user.target.wants/hcl-firstboot.service");
         }),
+        ("node.key", |f| {
+            f.root.remove("/etc/hcl/cluster.key");
+        }),
+        ("node.key-mode", |f| f.file("/etc/hcl/cluster.key", format!("{}\n", fixture::CLUSTER_KEY))),
         ("engine.present", |f| {
             f.root.remove("/usr/sbin/dockerd");
         }),
@@ -176,6 +181,33 @@ fn every_rule_refuses_its_broken_image() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Ways to have a key that is none, and to leave one where everybody reads it, beside those in [`broken`].
+#[test]
+fn cluster_keys_that_are_refused() {
+    let key = fixture::CLUSTER_KEY;
+    let path = "/etc/hcl/cluster.key";
+    let rules = |change: &dyn Fn(&mut Fixture)| {
+        let mut fixture = Fixture::new();
+        change(&mut fixture);
+        let found = findings(&fixture, "key");
+        assert!(found.iter().all(|finding| !finding.message.contains(&key[..16])), "a message shows the key: {found:?}");
+        found.into_iter().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    let secret = |f: &mut Fixture, text: &str| {
+        f.root.insert(path.into(), Item::File(0o600, text.into()));
+    };
+    for wrong in [String::new(), key[1..].to_owned(), key.replace('a', "g"), format!("{key}\n{key}\n")] {
+        assert_eq!(rules(&|f| secret(f, &wrong)), ["node.key"], "{wrong}");
+    }
+    assert_eq!(rules(&|f| drop(f.root.insert(path.into(), Item::Link("/boot/firmware/key".into())))), ["node.key"]);
+    assert_eq!(rules(&|f| drop(f.root.insert(path.into(), Item::File(0o640, format!("{key}\n").into())))), ["node.key-mode"]);
+    // Somebody else's key, alone in its file; and this one in capitals.
+    assert_eq!(rules(&|f| f.boot("cluster.key", "0123456789abcdef".repeat(4))), ["boot.cluster-key"]);
+    assert_eq!(rules(&|f| f.boot("notes.txt", format!("key: {}", key.to_uppercase()))), ["boot.cluster-key"]);
+    // A checksum in a list is none.
+    assert_eq!(rules(&|f| f.boot("SHA256SUMS", format!("{}  start.elf\n", "0123456789abcdef".repeat(4)))), [""; 0]);
 }
 
 fn hcl_image(arguments: &[&str]) -> Output {

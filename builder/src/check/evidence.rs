@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use hcl_firstboot::key::ClusterKey;
 
 use super::system::System;
 use crate::{
@@ -63,6 +64,8 @@ pub struct Boot {
     pub initrds: BTreeMap<String, Result<Initrd, String>>,
     /// Files that hold a private key.
     pub secrets: Vec<String>,
+    /// Files that are a cluster key, or that hold the one of this image.
+    pub cluster_keys: Vec<String>,
     /// Text of the files by which vendors let a user in: `userconf.txt`, cloud-init's `user-data`.
     pub user_files: BTreeMap<String, String>,
 }
@@ -91,17 +94,7 @@ impl Evidence {
             boot: Err("there is no FAT partition".to_owned()),
             root: Err("there is no partition with a root file system".to_owned()),
         };
-        match disk.boot() {
-            Ok(Some(fat)) => {
-                if boards.is_empty() {
-                    evidence.boards = boards_on(&fat);
-                }
-                let number = disk.boot_number()?.unwrap_or_default();
-                evidence.boot = boot(&fat, number, &evidence.boards).map_err(|error| format!("{error:#}"));
-            }
-            Ok(None) => {}
-            Err(error) => evidence.boot = Err(format!("{error:#}")),
-        }
+        // First: what its key looks like is what the boot partition must not hold.
         match disk.root() {
             Ok(Some(root)) => {
                 let number = disk.root_number()?.unwrap_or_default();
@@ -109,6 +102,18 @@ impl Evidence {
             }
             Ok(None) => {}
             Err(error) => evidence.root = Err(format!("{error:#}")),
+        }
+        match disk.boot() {
+            Ok(Some(fat)) => {
+                if boards.is_empty() {
+                    evidence.boards = boards_on(&fat);
+                }
+                let number = disk.boot_number()?.unwrap_or_default();
+                let own = evidence.system().and_then(|system| system.cluster_key.as_ref()?.key.clone());
+                evidence.boot = boot(&fat, number, &evidence.boards, own.as_ref()).map_err(|error| format!("{error:#}"));
+            }
+            Ok(None) => {}
+            Err(error) => evidence.boot = Err(format!("{error:#}")),
         }
         step.done("");
         Ok(evidence)
@@ -147,7 +152,7 @@ pub(crate) fn boards_on(fat: &Fat) -> Vec<Board> {
     Board::ALL.into_iter().filter(|board| there(board.dtb()) || there(board.vendor_dtb())).collect()
 }
 
-fn boot(fat: &Fat, number: u32, boards: &[Board]) -> Result<Boot> {
+fn boot(fat: &Fat, number: u32, boards: &[Board], own: Option<&ClusterKey>) -> Result<Boot> {
     let mut boot = Boot { number, ..Boot::default() };
     let mut names = Vec::new();
     fat.walk("/", &mut |entry| {
@@ -158,8 +163,15 @@ fn boot(fat: &Fat, number: u32, boards: &[Board]) -> Result<Boot> {
     })?;
     for (path, size) in &names {
         boot.files.insert(path.trim_start_matches('/').to_lowercase(), *size);
-        if *size <= MAX_TEXT && is_secret(&fat.head(path, 64 << 10)?.unwrap_or_default()) {
+        if *size > MAX_TEXT {
+            continue;
+        }
+        let head = fat.head(path, 64 << 10)?.unwrap_or_default();
+        if is_secret(&head) {
             boot.secrets.push(path.clone());
+        }
+        if is_cluster_key(&head, own) {
+            boot.cluster_keys.push(path.clone());
         }
     }
     for name in ["userconf.txt", "userconf", "user-data"] {
@@ -201,6 +213,12 @@ fn boot(fat: &Fat, number: u32, boards: &[Board]) -> Result<Boot> {
 fn is_secret(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     text.contains("PRIVATE KEY-----") || text.contains("PuTTY-User-Key-File")
+}
+
+/// A key file as a whole, whosever it is, or the image's own key anywhere. Lone digits within other text may be a checksum.
+fn is_cluster_key(data: &[u8], own: Option<&ClusterKey>) -> bool {
+    let text = String::from_utf8_lossy(data).to_lowercase();
+    text.trim().parse::<ClusterKey>().is_ok() || own.is_some_and(|key| text.contains(key.to_file().trim_end()))
 }
 
 /// The ELF header of a file, links followed.

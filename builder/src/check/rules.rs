@@ -4,6 +4,7 @@ mod boot;
 mod card;
 mod engine;
 mod kernel;
+mod node;
 mod table;
 mod users;
 
@@ -49,6 +50,7 @@ pub static RULES: &[Rule] = &[
     ),
     error("boot.cgroup-order", "No `cgroup_disable=memory` stands behind it: the last one wins.", boot::cgroup_order),
     error("boot.secrets", "No private key lies on the boot partition, which every computer can read.", boot::secrets),
+    error("boot.cluster-key", "No cluster key lies on the boot partition, which every computer can read.", boot::cluster_key),
     error(
         "kernel.present",
         "The kernel that config.txt (or the firmware's default) names is there for each board.",
@@ -74,6 +76,8 @@ pub static RULES: &[Rule] = &[
     error("system.architecture", "No program or library is for a machine that the userland cannot run on.", engine::architecture),
     error("node.program", "The node program is there: static, for ARM.", engine::node_program),
     error("node.unit", "hcl-firstboot.service is enabled.", engine::node_unit),
+    error("node.key", "The cluster key is there: 64 hexadecimal digits. A card without it forms no cluster.", node::key),
+    error("node.key-mode", "Only root can read the cluster key.", node::key_mode),
     error("engine.present", "The Docker engine is there, for the machine of the userland.", engine::present),
     error("engine.enabled", "docker.service or docker.socket is enabled.", engine::enabled),
     error(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use hcl_firstboot::key::{self, ClusterKey};
 
 use super::evidence::{elf_of, names_in};
 use crate::{
@@ -71,6 +72,8 @@ pub struct System {
     pub node_exists: bool,
     /// Header of the node program.
     pub node: Option<Elf>,
+    /// What stands at the cluster key's path.
+    pub cluster_key: Option<ClusterKeyFact>,
     /// Path of the engine and its header.
     pub engine: Option<(String, Option<Elf>)>,
     /// `/etc/docker/daemon.json`.
@@ -87,6 +90,19 @@ pub struct System {
     pub network_secrets: Vec<String>,
     /// Packages.
     pub packages: Vec<Package>,
+}
+
+/// What stands at the cluster key's path.
+#[derive(Debug)]
+pub struct ClusterKeyFact {
+    /// It is a file, not a link to one.
+    pub is_file: bool,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// The key, where the node program would take the file.
+    pub key: Option<ClusterKey>,
 }
 
 impl System {
@@ -122,6 +138,7 @@ impl System {
             sshd: root.exists("/usr/sbin/sshd")?,
             node_exists: root.exists(NODE_PROGRAM)?,
             node: elf_of(root, NODE_PROGRAM)?,
+            cluster_key: cluster_key(root)?,
             engine,
             daemon_json: text("/etc/docker/daemon.json")?,
             engine_unit: String::new(),
@@ -231,6 +248,18 @@ impl System {
         }
         Ok(())
     }
+}
+
+fn cluster_key(root: &Root) -> Result<Option<ClusterKeyFact>> {
+    let Some(metadata) = root.symlink_metadata(key::PATH)? else { return Ok(None) };
+    // A valid one is 65 bytes long; the rest of a long file does not matter.
+    let head = if metadata.is_file() { root.head(key::PATH, 1 << 10)?.unwrap_or_default() } else { Vec::new() };
+    Ok(Some(ClusterKeyFact {
+        is_file: metadata.is_file(),
+        mode: metadata.mode,
+        owner: (metadata.uid, metadata.gid),
+        key: String::from_utf8(head).ok().and_then(|text| text.parse().ok()),
+    }))
 }
 
 fn key_holders(root: &Root, accounts: &[Account]) -> Result<BTreeSet<String>> {

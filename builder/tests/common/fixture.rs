@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{Seek, SeekFrom, Write},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,6 +24,8 @@ use uuid::Uuid;
 pub const KERNEL: &str = "6.12.43+deb13-arm64";
 /// UUID of the root file system.
 pub const ROOT_UUID: &str = "a1b2c3d4-0000-4000-8000-000000000002";
+/// The cluster key in the image.
+pub const CLUSTER_KEY: &str = "00a1b2c3d4e5f60718293a4b5c6d7e8f00a1b2c3d4e5f60718293a4b5c6d7e8f";
 const MIB: u64 = Bytes::MIB;
 
 /// A file or link of the root file system.
@@ -110,6 +112,7 @@ impl Fixture {
         self.root.insert("/var/lib/dbus/machine-id".into(), Item::Link("/etc/machine-id".into()));
         self.file("/etc/docker/daemon.json", "{\"storage-driver\": \"overlay2\", \"log-driver\": \"local\"}\n");
         self.file("/etc/hcl/node.toml", "vlan = 200\n");
+        self.root.insert("/etc/hcl/cluster.key".into(), Item::File(0o600, format!("{CLUSTER_KEY}\n").into()));
         self.file("/usr/share/hcl/image.json", "{\"name\": \"fixture\"}\n");
         self.file(
             "/var/lib/docker/image/overlay2/repositories.json",
@@ -225,6 +228,11 @@ impl Fixture {
         arguments.extend(self.mke2fs.iter().map(String::as_str));
         arguments.extend([image.to_str().unwrap(), &size]);
         run("mke2fs", "e2fsprogs", &arguments);
+        // mke2fs takes owners as they are here; the key's owner matters.
+        if self.root.contains_key("/etc/hcl/cluster.key") && fs::metadata(&tree).unwrap().uid() != 0 {
+            let device = format!("{}?offset={}", image.display(), root.offset());
+            run("debugfs", "e2fsprogs", &["-w", "-R", "set_inode_field /etc/hcl/cluster.key uid 0", &device]);
+        }
     }
 }
 

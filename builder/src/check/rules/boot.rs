@@ -157,6 +157,15 @@ pub(super) fn secrets(evidence: &Evidence) -> Vec<String> {
         .collect()
 }
 
+pub(super) fn cluster_key(evidence: &Evidence) -> Vec<String> {
+    let files = evidence.boot().into_iter().flat_map(|boot| &boot.cluster_keys);
+    files
+        .map(|path| {
+            format!("{path} on the boot partition holds a cluster key: whoever holds the card could join the cluster; remove it")
+        })
+        .collect()
+}
+
 pub(super) fn root_clean(evidence: &Evidence) -> Vec<String> {
     let Some(system) = evidence.system() else { return Vec::new() };
     if system.superblock.needs_recovery {
