@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod capture;
+pub mod cluster;
 pub mod console;
 pub mod folder;
 pub mod frame;

@@ -8,12 +8,13 @@ use std::{
 };
 
 use anyhow::Context;
+use hcl_firstboot::config::{self, Addresses, NodeConfig};
 use sha2::Digest as _;
 
 use super::up::LabArgs;
 use crate::{
     error::Refused,
-    image::disk::Disk,
+    image::disk::{Disk, Tree},
     lab::{
         login, process,
         report::{Assertion, Report},
@@ -66,6 +67,7 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
     let folder = args.report.clone().unwrap_or_else(|| Path::new("out").join(format!("test-{name}")));
     let disk = Disk::open(&image, reporter)?;
     let login = login::find(&disk, &args.lab.wish())?;
+    let addresses = addresses(&disk)?;
     clear(&folder)?;
     let patience = args.patience.unwrap_or_else(|| args.lab.machine.patience(args.lab.nodes));
     let plan = Plan {
@@ -73,6 +75,7 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
         login,
         userland: args.userland,
         vlan: args.vlan,
+        addresses,
         patience: Duration::from_secs(patience),
     };
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -90,6 +93,14 @@ pub fn run(args: Args, reporter: &Reporter) -> anyhow::Result<()> {
         None => Ok(()),
         Some(why) => Err(anyhow::Error::new(Refused(format!("{why}; see {}", page.display())))),
     }
+}
+
+/// The cluster's addresses, as the image's configuration has them; an image without one is judged by the default.
+fn addresses(disk: &Disk) -> anyhow::Result<Addresses> {
+    let Ok(Some(root)) = disk.root() else { return Ok(Addresses::DEFAULT) };
+    let Some(text) = root.try_text(config::PATH)? else { return Ok(Addresses::DEFAULT) };
+    let config = NodeConfig::parse(&text, config::PATH).with_context(|| format!("reading {} in the image", config::PATH))?;
+    Ok(config.addresses)
 }
 
 /// The last test's files go, and nothing else that may lie there.

@@ -5,11 +5,14 @@
 
 use std::{
     fmt::Write as _,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
+use hcl_firstboot::config::Addresses;
 use serde_json::Value;
 
+use super::cluster::Standing;
 use crate::units::Bytes;
 
 /// What the image and the lab promise, for the judges.
@@ -23,6 +26,10 @@ pub struct Expected {
     pub vlan: u16,
     /// Size of the card.
     pub disk: Bytes,
+    /// The cluster's addresses, as the image's `node.toml` has them.
+    pub addresses: Addresses,
+    /// How many nodes there are.
+    pub nodes: usize,
 }
 
 /// One question.
@@ -34,7 +41,7 @@ pub struct Probe {
     pub wants: &'static str,
     /// Seconds that it may take on the node.
     pub limit: u64,
-    /// The shell commands; `@VLAN@` stands for the VLAN's id.
+    /// The shell commands; `@VLAN@` stands for the VLAN's id, `@NODES@` for how many nodes there are.
     pub script: &'static str,
     /// What the answer means: what was seen, if it is right; else what is wrong.
     pub judge: fn(&Answer, &Expected) -> Result<String, String>,
@@ -75,6 +82,12 @@ impl Answer {
     fn is(&self, wanted: &str) -> Result<String, String> {
         let seen = self.succeeded()?;
         if seen == wanted { Ok(seen.to_owned()) } else { Err(format!("`{seen}` instead of `{wanted}`")) }
+    }
+
+    /// What a status, in the first line, says of the cluster.
+    pub(super) fn standing(&self) -> Result<Standing, String> {
+        let status = serde_json::from_str(self.first_line()).map_err(|_| self.quoted())?;
+        Standing::read(&status)
     }
 
     fn json(&self) -> Result<Value, String> {
@@ -152,14 +165,6 @@ pub const PROBES: &[Probe] = &[
         judge: |answer, expected| vlan_up(&answer.json()?, expected.vlan),
     },
     Probe {
-        // Makes the node say something in the VLAN, for the wire to see: an ARP probe as RFC 5227 has it.
-        name: "VLAN speaks",
-        wants: "a frame was sent in the VLAN",
-        limit: 60,
-        script: "busybox arping -D -q -c 2 -w 3 -I eth0.@VLAN@ 192.168.200.254; echo sent",
-        judge: |answer, _| answer.is("sent"),
-    },
-    Probe {
         name: "engine answers",
         wants: "`docker info` answers with the overlay2 driver and memory limits",
         limit: 180,
@@ -213,7 +218,90 @@ pub const PROBES: &[Probe] = &[
             name => Ok(name.to_owned()),
         },
     },
+    // The cluster comes last: by then the other nodes have had the time that all the questions above took.
+    Probe {
+        name: STANDING,
+        wants: "the node leads or follows",
+        limit: 660,
+        // Ends with the last status once it says what is wanted, or after ten minutes: the others may still boot.
+        script: r#"
+            end=$(($(cut -d. -f1 /proc/uptime) + 600))
+            while status=$(hcl status --json 2>&1); [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
+                members=$(printf %s "$status" | grep -o '"heard_uptime_ms"' | wc -l)
+                case $status in
+                    *'"address":null'*) ;;
+                    *'"role":"leader"'*) [ "$members" -ne @NODES@ ] || break ;;
+                    *'"lease":null'*) ;;
+                    *'"role":"follower"'*) [ "$members" -ne @NODES@ ] || break ;;
+                esac
+                sleep 1
+            done
+            printf '%s\n' "$status""#,
+        judge: |answer, _| {
+            let standing = answer.standing()?;
+            Ok(format!("{}, {} members", if standing.leads { "leader" } else { "follower" }, standing.members.len()))
+        },
+    },
+    Probe {
+        name: "cluster members",
+        wants: "the node knows as many members as there are nodes",
+        limit: 60,
+        script: "hcl status --json",
+        judge: |answer, expected| {
+            let count = answer.standing()?.members.len();
+            let seen = format!("{count} of {}", expected.nodes);
+            if count == expected.nodes { Ok(seen) } else { Err(seen) }
+        },
+    },
+    Probe {
+        name: "cluster lease",
+        wants: "a follower has a lease that has not ended; the leader needs none",
+        limit: 60,
+        script: "hcl status --json",
+        judge: |answer, _| match answer.standing()? {
+            Standing { leads: true, .. } => Ok("the leader".into()),
+            Standing { leased: true, .. } => Ok(answer.json()?["lease"].to_string()),
+            _ => Err("a follower without a lease".into()),
+        },
+    },
+    Probe {
+        name: "cluster addresses",
+        wants: "the VLAN interface has the node's address, out of the members' range, and the leader's where the node leads and only there",
+        limit: 60,
+        script: "hcl status --json; ip -j -4 address show dev eth0.@VLAN@",
+        judge: addresses,
+    },
 ];
+
+/// The probe that waits for the cluster, and whose answer is the node's [`Standing`].
+pub const STANDING: &str = "cluster role";
+
+/// The status in the first line, the interface's addresses behind it.
+fn addresses(answer: &Answer, expected: &Expected) -> Result<String, String> {
+    let standing = answer.standing()?;
+    let (_, links) = answer.output.split_once('\n').ok_or_else(|| answer.quoted())?;
+    let links: Value = serde_json::from_str(links.trim()).map_err(|_| answer.quoted())?;
+    let there: Vec<Ipv4Addr> = links
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|link| link["addr_info"].as_array().into_iter().flatten())
+        .filter_map(|info| info["local"].as_str()?.parse().ok())
+        .collect();
+    let own = standing.address.ok_or("the node has no address in the cluster")?;
+    let (subnet, leader) = (expected.addresses.subnet(), expected.addresses.leader());
+    let number = u32::from(own).wrapping_sub(u32::from(subnet.network()));
+    let seen = there.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    if !expected.addresses.member_range().contains(number) {
+        Err(format!("{own} is not among the numbers {} of {subnet}", expected.addresses.member_range()))
+    } else if !there.contains(&own) {
+        Err(format!("{own} is not on the interface, which has {seen}"))
+    } else if there.contains(&leader) != standing.leads {
+        Err(format!("a {} whose interface has {seen}", if standing.leads { "leader" } else { "follower" }))
+    } else {
+        Ok(seen)
+    }
+}
 
 fn vlan_up(links: &Value, vlan: u16) -> Result<String, String> {
     let link = &links[0];
@@ -260,7 +348,8 @@ pub fn script(probes: &[Probe], expected: &Expected) -> String {
     let mut script =
         String::from("export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nmain() {\n");
     for (index, probe) in probes.iter().enumerate() {
-        let commands = probe.script.replace("@VLAN@", &expected.vlan.to_string()).replace('\'', r"'\''");
+        let commands = probe.script.replace("@VLAN@", &expected.vlan.to_string()).replace("@NODES@", &expected.nodes.to_string());
+        let commands = commands.replace('\'', r"'\''");
         // Writing to a String cannot fail.
         let _ = write!(
             script,

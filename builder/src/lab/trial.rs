@@ -12,12 +12,14 @@ use std::{
 };
 
 use anyhow::Context;
+use hcl_firstboot::config::Addresses;
 
 use super::{
     CAPTURE, Event, Lab, Spec, What, capture,
+    cluster::{Speech, Standing, together},
     frame::{Header, Mac},
     login::Login,
-    probe::{Answer, Answers, Expected, PROBES, UNIQUE, script},
+    probe::{Answer, Answers, Expected, PROBES, STANDING, UNIQUE, script},
     report::{Assertion, Milestone, NodeReport, Report},
     screen::Screen,
     signals::Signals,
@@ -43,6 +45,8 @@ pub struct Plan {
     pub userland: String,
     /// The VLAN's id.
     pub vlan: u16,
+    /// The cluster's addresses.
+    pub addresses: Addresses,
     /// From start to login.
     pub patience: Duration,
 }
@@ -62,6 +66,8 @@ pub fn run(plan: &Plan, disk: Disk, signals: &Signals, reporter: &Reporter) -> a
         userland: plan.userland.clone(),
         vlan: plan.vlan,
         disk: lab.disk(),
+        addresses: plan.addresses,
+        nodes: names.len(),
     };
     let mut trial = Trial {
         plan,
@@ -98,6 +104,14 @@ struct Track {
     milestones: Vec<Milestone>,
     ssh: Option<Ssh>,
     answers: Vec<Answer>,
+}
+
+impl Track {
+    /// What the node said of its place in the cluster.
+    fn standing(&self) -> Option<Standing> {
+        let at = PROBES.iter().position(|probe| probe.name == STANDING)?;
+        self.answers.get(at)?.standing().ok()
+    }
 }
 
 /// From the threads that sit in `ssh`.
@@ -312,8 +326,10 @@ impl Trial<'_> {
         }
         assertions.extend(unique(&assertions, nodes.len()));
         if self.tracks.iter().any(|track| !track.answers.is_empty()) {
-            assertions
-                .extend(on_the_wire(self.plan, &nodes.iter().map(|(name, mac, _)| (name.clone(), *mac)).collect::<Vec<_>>())?);
+            let standings: Vec<Option<Standing>> = self.tracks.iter().map(Track::standing).collect();
+            assertions.extend(together(&standings));
+            let nodes: Vec<_> = nodes.iter().map(|(name, mac, _)| (name.clone(), *mac)).collect();
+            assertions.extend(on_the_wire(self.plan, &nodes, standings)?);
         }
         assertions.append(&mut self.assertions);
 
@@ -409,7 +425,8 @@ fn unique(assertions: &[Assertion], nodes: usize) -> Vec<Assertion> {
 }
 
 /// What the capture says of each node.
-fn on_the_wire(plan: &Plan, nodes: &[(String, Mac)]) -> anyhow::Result<Vec<Assertion>> {
+fn on_the_wire(plan: &Plan, nodes: &[(String, Mac)], standings: Vec<Option<Standing>>) -> anyhow::Result<Vec<Assertion>> {
+    let mut speech = Speech::new(plan.vlan);
     let mut counts = vec![(0_u64, 0_u64); nodes.len()];
     capture::read(&plan.spec.folder.join(CAPTURE), |sighting| {
         if !sighting.inbound {
@@ -417,6 +434,9 @@ fn on_the_wire(plan: &Plan, nodes: &[(String, Mac)]) -> anyhow::Result<Vec<Asser
         }
         let Some(node) = nodes.iter().position(|(name, _)| *name == sighting.port) else { return };
         let Some(header) = Header::parse(&sighting.frame) else { return };
+        if header.source == nodes[node].1 {
+            speech.hear(&sighting.frame);
+        }
         match header.vlan {
             Some(vlan) if header.source == nodes[node].1 && vlan.number() == plan.vlan => counts[node].0 += 1,
             Some(_) => counts[node].1 += 1,
@@ -442,5 +462,7 @@ fn on_the_wire(plan: &Plan, nodes: &[(String, Mac)]) -> anyhow::Result<Vec<Asser
             seconds: None,
         });
     }
+    let nodes: Vec<_> = nodes.iter().map(|(_, mac)| *mac).zip(standings).collect();
+    assertions.extend(speech.judge(&nodes));
     Ok(assertions)
 }
