@@ -30,7 +30,8 @@ What the system itself calls, as hcl-firstboot:
   grow-root         grow the root file system to the end of the card (hcl-grow-root.service)
 
 Options of run and status, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
-of run: --console FILE (/dev/console), --etc FOLDER (/etc).
+of run: --console FILE (/dev/console), --etc FOLDER (/etc), --key FILE (/etc/hcl/cluster.key),
+--state FILE (/var/lib/hcl/state), --root FOLDER (/) for the proc and sys with the serial numbers.
 
 exit codes: 0 done, and for status: the network is ready; 1 failed, for status: not ready; 2 wrong arguments or
 configuration; 3 for status: the program is not running
@@ -90,6 +91,9 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("run-dir") => path(&mut options.run_dir, &mut parser)?,
             Arg::Long("console") => path(&mut options.console, &mut parser)?,
             Arg::Long("etc") => path(&mut options.etc, &mut parser)?,
+            Arg::Long("key") => path(&mut options.key, &mut parser)?,
+            Arg::Long("state") => path(&mut options.state, &mut parser)?,
+            Arg::Long("root") => path(&mut options.root, &mut parser)?,
             Arg::Long("json") => json = true,
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
             Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),

@@ -3,7 +3,7 @@
 //! `/run/hcl/status.json` is replaced as a whole at each change. Times are milliseconds after the boot, since a board without a
 //! battery does not know the date.
 
-use std::{fmt::Write, fs, io, path::Path};
+use std::{fmt::Write, fs, io, net::Ipv4Addr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub const FOLDER: &str = "/run/hcl";
 pub const FILE: &str = "status.json";
 
 /// What the program is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
     pub version: String,
@@ -24,7 +24,7 @@ pub struct Status {
     pub cluster: String,
     /// `searching`, `attaching`, `ready` or `faulted`.
     pub state: String,
-    /// Why it is in this state.
+    /// Why it is in this state. State, reason and time are the link's; what the cluster does has `phase`.
     pub reason: String,
     /// Since when, in milliseconds after the boot.
     pub since_uptime_ms: u64,
@@ -34,13 +34,94 @@ pub struct Status {
     pub vlan: Option<u16>,
     /// The interface that the cluster uses.
     pub cluster_interface: Option<String>,
+    /// The node's id.
+    pub node: String,
+    /// The id of the cluster's key; none without a key.
+    pub cluster_id: Option<String>,
+    /// What the node is doing in or about the cluster: one word.
+    pub phase: String,
+    /// Why.
+    pub phase_reason: String,
+    /// Since when, in milliseconds after the boot.
+    pub phase_since_uptime_ms: u64,
+    /// `leader`, `follower` or `none`.
+    pub role: String,
+    /// The founding that it belongs to.
+    pub incarnation: Option<String>,
+    /// Whether that holds nothing yet that would be missed.
+    pub provisional: bool,
+    /// Its own address in the cluster.
+    pub address: Option<Ipv4Addr>,
+    /// The leader, where one is known.
+    pub leader: Option<LeaderStatus>,
+    /// Its lease, where it has one.
+    pub lease: Option<LeaseStatus>,
+    /// The members known, itself included.
+    pub members: Vec<MemberStatus>,
+    /// How many addresses are lent to machines that are no members.
+    pub strangers: usize,
+    /// What is wrong and what a person can do, a line each.
+    pub complaints: Vec<String>,
+}
+
+/// The leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderStatus {
+    /// Its host name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// A lease; times in milliseconds after the boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// From whom.
+    pub server: Ipv4Addr,
+    /// When it is renewed (T1).
+    pub renew_uptime_ms: u64,
+    /// When any server will do (T2).
+    pub rebind_uptime_ms: u64,
+    /// When it ends.
+    pub ends_uptime_ms: u64,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its host name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its id.
+    pub node: String,
+    /// When it was last heard, in milliseconds after the boot; none: never since the program started.
+    pub heard_uptime_ms: Option<u64>,
 }
 
 impl Status {
-    /// Whether there is nothing new in `other`. A start that is a few milliseconds off is the same start.
+    /// Whether there is nothing new in `other`. A time that is a few milliseconds off is the same time, and that a member is
+    /// still heard is news only every ten seconds.
     pub fn same_but_time(&self, other: &Self) -> bool {
-        let apart = self.since_uptime_ms.abs_diff(other.since_uptime_ms);
-        apart < 50 && *self == Self { since_uptime_ms: self.since_uptime_ms, ..other.clone() }
+        let settle = |time: &mut u64, known: u64, tolerance: u64| {
+            if time.abs_diff(known) < tolerance {
+                *time = known;
+            }
+        };
+        let mut other = other.clone();
+        settle(&mut other.since_uptime_ms, self.since_uptime_ms, 50);
+        settle(&mut other.phase_since_uptime_ms, self.phase_since_uptime_ms, 50);
+        if let (Some(lease), Some(known)) = (&mut other.lease, &self.lease) {
+            settle(&mut lease.renew_uptime_ms, known.renew_uptime_ms, 50);
+            settle(&mut lease.rebind_uptime_ms, known.rebind_uptime_ms, 50);
+            settle(&mut lease.ends_uptime_ms, known.ends_uptime_ms, 50);
+        }
+        for (member, known) in other.members.iter_mut().zip(&self.members) {
+            if let (Some(heard), Some(known)) = (&mut member.heard_uptime_ms, known.heard_uptime_ms) {
+                settle(heard, known, 10_000);
+            }
+        }
+        *self == other
     }
 
     /// Replaces the file in `folder`.
@@ -82,8 +163,14 @@ impl Status {
     }
 
     /// What the node is in the cluster, in words.
-    pub fn role(&self) -> &'static str {
-        if self.is_ready() { "none yet: network ready" } else { "none yet: waiting for the network" }
+    fn role_in_words(&self) -> String {
+        match self.role.as_str() {
+            "none" if !self.is_ready() => "none yet: waiting for the network".to_owned(),
+            "none" if self.phase_reason.is_empty() => format!("none yet: {}", self.phase),
+            "none" => format!("none yet: {}: {}", self.phase, self.phase_reason),
+            role if self.phase_reason.is_empty() => role.to_owned(),
+            role => format!("{role}: {}", self.phase_reason),
+        }
     }
 }
 
@@ -102,34 +189,63 @@ impl Snapshot {
     /// A table for people.
     pub fn table(&self) -> String {
         let status = &self.status;
+        let none = || "none".to_owned();
         let lasting = duration(self.uptime_ms.saturating_sub(status.since_uptime_ms));
         let vlan = match (status.vlan, &status.cluster_interface) {
             (None, _) => "off".to_owned(),
             (Some(id), Some(interface)) => format!("{id}, as {interface}"),
             (Some(id), None) => format!("{id}, not up"),
         };
-        let rows = [
+        let mut rows = vec![
             ("Node", self.host_name.clone()),
             ("Cluster", status.cluster.clone()),
-            ("Role", status.role().to_owned()),
+            ("Role", status.role_in_words()),
+            ("Address", status.address.map_or_else(none, |address| address.to_string())),
+            ("Leader", status.leader.as_ref().map_or_else(none, |leader| format!("{}, {}", leader.name, leader.address))),
+            ("Lease", status.lease.as_ref().map_or_else(none, |lease| self.lease(lease))),
+        ];
+        rows.push(("Members", status.members.len().to_string()));
+        rows.extend(status.members.iter().map(|member| ("", self.member(member))));
+        if status.strangers > 0 {
+            rows.push(("Strangers", status.strangers.to_string()));
+        }
+        rows.extend([
             ("State", format!("{} for {lasting}: {}", status.state, status.reason)),
-            ("Interface", status.interface.clone().unwrap_or_else(|| "none".to_owned())),
+            ("Interface", status.interface.clone().unwrap_or_else(none)),
             ("VLAN", vlan),
             ("Uptime", duration(self.uptime_ms)),
             ("Version", status.version.clone()),
-        ];
-        rows.iter().fold(String::new(), |mut table, (name, value)| {
+        ]);
+        let mut table = String::new();
+        for (name, value) in rows {
             let _ = writeln!(table, "{name:<10} {value}");
-            table
-        })
+        }
+        for complaint in &status.complaints {
+            let _ = writeln!(table, "! {complaint}");
+        }
+        table
     }
 
-    /// One JSON object: the fields of [`Status`], and `running`, `role`, `host_name`, `uptime_ms`, `state_ms`.
+    fn lease(&self, lease: &LeaseStatus) -> String {
+        let left = |at: u64| duration(at.saturating_sub(self.uptime_ms));
+        let LeaseStatus { server, renew_uptime_ms: renew, ends_uptime_ms: end, .. } = lease;
+        format!("from {server}, renewed in {}, ends in {}", left(*renew), left(*end))
+    }
+
+    fn member(&self, member: &MemberStatus) -> String {
+        let MemberStatus { name, address, .. } = member;
+        match member.heard_uptime_ms {
+            _ if self.status.address == Some(*address) => format!("{name}, {address}, this node"),
+            Some(heard) => format!("{name}, {address}, heard {} ago", duration(self.uptime_ms.saturating_sub(heard))),
+            None => format!("{name}, {address}, not heard yet"),
+        }
+    }
+
+    /// One JSON object: the fields of [`Status`], and `running`, `host_name`, `uptime_ms`, `state_ms`.
     pub fn json(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(&self.status).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             fields.insert("running".to_owned(), true.into());
-            fields.insert("role".to_owned(), self.status.role().into());
             fields.insert("host_name".to_owned(), self.host_name.clone().into());
             fields.insert("uptime_ms".to_owned(), self.uptime_ms.into());
             fields.insert("state_ms".to_owned(), self.uptime_ms.saturating_sub(self.status.since_uptime_ms).into());
@@ -171,6 +287,10 @@ mod tests {
             interface: Some("eth0".into()),
             vlan: Some(200),
             cluster_interface: Some("eth0.200".into()),
+            phase: "browsing".into(),
+            phase_reason: "nobody has answered yet".into(),
+            role: "none".into(),
+            ..Status::default()
         }
     }
 
@@ -180,7 +300,11 @@ mod tests {
         let expected = "\
 Node       node-123402
 Cluster    lab
-Role       none yet: network ready
+Role       none yet: browsing: nobody has answered yet
+Address    none
+Leader     none
+Lease      none
+Members    0
 State      ready for 3 min 5 s: eth0.200 is up
 Interface  eth0
 VLAN       200, as eth0.200
@@ -200,6 +324,66 @@ Version    0.1.0
         assert!(table.contains("\nRole       none yet: waiting for the network\n"));
     }
 
+    fn member() -> Status {
+        let peer = |name: &str, last: u8, heard_uptime_ms| MemberStatus {
+            name: name.into(),
+            address: [192, 168, 200, last].into(),
+            node: "00".repeat(16),
+            heard_uptime_ms,
+        };
+        Status {
+            role: "follower".into(),
+            phase: "joined".into(),
+            phase_reason: String::new(),
+            address: Some([192, 168, 200, 77].into()),
+            leader: Some(LeaderStatus { name: "node-1".into(), address: [192, 168, 200, 1].into() }),
+            lease: Some(LeaseStatus {
+                server: [192, 168, 200, 1].into(),
+                renew_uptime_ms: 1_800_000,
+                rebind_uptime_ms: 3_150_000,
+                ends_uptime_ms: 3_600_000,
+            }),
+            members: vec![peer("node-1", 10, Some(190_300)), peer("node-2", 77, None), peer("node-3", 78, None)],
+            strangers: 2,
+            complaints: vec!["there is no `nft`".into()],
+            ..ready()
+        }
+    }
+
+    #[test]
+    fn the_table_of_a_member() {
+        let table = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300 }.table();
+        let middle = "
+Role       follower
+Address    192.168.200.77
+Leader     node-1, 192.168.200.1
+Lease      from 192.168.200.1, renewed in 26 min 39 s, ends in 56 min 39 s
+Members    3
+           node-1, 192.168.200.10, heard 10 s ago
+           node-2, 192.168.200.77, this node
+           node-3, 192.168.200.78, not heard yet
+Strangers  2
+State      ";
+        assert!(table.contains(middle), "{table}");
+        assert!(table.ends_with("\nVersion    0.1.0\n! there is no `nft`\n"), "{table}");
+    }
+
+    #[test]
+    fn what_is_news() {
+        let old = member();
+        let mut new = old.clone();
+        new.phase_since_uptime_ms += 3;
+        new.lease.as_mut().unwrap().ends_uptime_ms -= 2;
+        new.members[0].heard_uptime_ms = Some(199_000);
+        assert!(old.same_but_time(&new));
+        new.members[0].heard_uptime_ms = Some(201_000);
+        assert!(!old.same_but_time(&new));
+        let mut renewed = old.clone();
+        renewed.lease.as_mut().unwrap().ends_uptime_ms += 1_800_000;
+        assert!(!old.same_but_time(&renewed));
+        assert!(!old.same_but_time(&Status { complaints: Vec::new(), ..old.clone() }));
+    }
+
     #[test]
     fn the_json() {
         let value = Snapshot { status: ready(), host_name: "node-123402".into(), uptime_ms: 200_300 }.json();
@@ -208,6 +392,13 @@ Version    0.1.0
         assert_eq!(value["state"], "ready");
         assert_eq!(value["state_ms"], 185_100);
         assert_eq!(value["host_name"], "node-123402");
+        assert_eq!(value["role"], "none");
+        let value = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300 }.json();
+        assert_eq!(value["role"], "follower");
+        assert_eq!(value["address"], "192.168.200.77");
+        assert_eq!(value["leader"]["name"], "node-1");
+        assert_eq!(value["lease"]["ends_uptime_ms"], 3_600_000);
+        assert_eq!(value["members"][0]["heard_uptime_ms"], 190_300);
     }
 
     #[test]

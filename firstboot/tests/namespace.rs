@@ -37,6 +37,7 @@ impl Node {
         fs::write(at("etc/hostname"), "hcl-node\n").unwrap();
         fs::write(at("etc/hosts"), "127.0.0.1\tlocalhost\n127.0.1.1\thcl-node\n").unwrap();
         fs::write(at("node.toml"), config).unwrap();
+        fs::write(at("cluster.key"), format!("{}\n", "5a".repeat(32))).unwrap();
         let notify = UnixDatagram::bind(at("notify")).unwrap();
         notify.set_read_timeout(Some(BOUND)).unwrap();
         assert!(Command::new("mkfifo").arg(at("console")).status().unwrap().success());
@@ -87,7 +88,9 @@ impl Node {
 
     fn arguments(&self) -> String {
         let at = self.folder.path().display();
-        format!("--config {at}/node.toml --run-dir {at}/run --etc {at}/etc --console {at}/console")
+        format!(
+            "--config {at}/node.toml --run-dir {at}/run --etc {at}/etc --console {at}/console --key {at}/cluster.key --state {at}/lib/state --root {at}"
+        )
     }
 
     fn start(&mut self) {

@@ -1,5 +1,6 @@
-//! rtnetlink: links as the kernel tells them, and what we ask it to do with them.
+//! rtnetlink: links and addresses as the kernel tells them, and what we ask it to do with them.
 
+mod address;
 mod message;
 
 use std::{
@@ -18,7 +19,8 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
-use self::message::RtLink;
+pub(super) use self::address::Assigned;
+use self::message::RtMessage;
 use crate::{
     attach::Fault,
     link::{Link, LinkKind, Mac},
@@ -27,6 +29,8 @@ use crate::{
 
 /// `RTMGRP_LINK` of linux/rtnetlink.h.
 const LINK_GROUP: u32 = 1;
+/// `RTMGRP_IPV4_IFADDR`.
+const ADDRESS_GROUP: u32 = 0x10;
 
 /// How a request or a read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +41,19 @@ pub(super) enum Outcome {
     Overrun,
 }
 
-/// The kernel's notifications of links.
+/// The kernel's notifications of links and IPv4 addresses.
 pub(super) struct Watcher(Socket);
 
 impl Watcher {
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
+        socket.bind(&SocketAddr::new(0, LINK_GROUP | ADDRESS_GROUP))?;
         socket.set_non_blocking(true)?;
         Ok(Self(socket))
     }
 
-    /// Adds all that is waiting to `events`.
-    pub(super) fn read(&self, events: &mut VecDeque<Event>) -> io::Result<Outcome> {
+    /// Adds all that is waiting about links to `events`, and tells in `addresses` if some addresses have changed.
+    pub(super) fn read(&self, events: &mut VecDeque<Event>, addresses: &mut bool) -> io::Result<Outcome> {
         loop {
             let datagram = match self.0.recv_from_full() {
                 Ok((datagram, _)) => datagram,
@@ -61,6 +65,8 @@ impl Watcher {
                 },
             };
             for message in messages(&datagram) {
+                let about = &message.payload;
+                *addresses |= matches!(about, NetlinkPayload::InnerMessage(RtMessage::NewAddress(_) | RtMessage::DelAddress(_)));
                 events.extend(event(message));
             }
         }
@@ -74,7 +80,7 @@ impl AsFd for Watcher {
 }
 
 /// The messages in a datagram; what cannot be read is left out, as the kernel may tell more than this program knows.
-fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RtLink>> {
+fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RtMessage>> {
     let mut rest = datagram;
     let mut messages = Vec::new();
     while let Some(length) = rest.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length) as usize) {
@@ -88,11 +94,11 @@ fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RtLink>> {
     messages
 }
 
-fn event(message: NetlinkMessage<RtLink>) -> Option<Event> {
+fn event(message: NetlinkMessage<RtMessage>) -> Option<Event> {
     let NetlinkPayload::InnerMessage(message) = message.payload else { return None };
     match message {
-        RtLink::New(message) if is_link(&message) => Some(Event::LinkChanged(link(&message))),
-        RtLink::Del(message) if is_link(&message) => Some(Event::LinkRemoved { index: message.header.index }),
+        RtMessage::NewLink(message) if is_link(&message) => Some(Event::LinkChanged(link(&message))),
+        RtMessage::DelLink(message) if is_link(&message) => Some(Event::LinkRemoved { index: message.header.index }),
         _ => None,
     }
 }
@@ -178,8 +184,8 @@ impl Kernel {
     /// All links there are.
     pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut links = Vec::new();
-        self.request(RtLink::Get(LinkMessage::default()), NLM_F_DUMP, |message| {
-            if let RtLink::New(message) = message {
+        self.request(RtMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |message| {
+            if let RtMessage::NewLink(message) = message {
                 links.push(link(&message));
             }
         })?;
@@ -187,7 +193,7 @@ impl Kernel {
     }
 
     pub(super) fn bring_up(&mut self, index: u32) -> Result<Outcome, Fault> {
-        let done = self.change(RtLink::Set(up(index)), 0);
+        let done = self.change(RtMessage::SetLink(up(index)), 0);
         // A VLAN cannot be up while the link below is down: that it is down will be told, or was not yet read.
         outcome(done, &[Errno::NODEV, Errno::NETDOWN]).map_err(|error| kernel("setting an interface up", &error))
     }
@@ -195,7 +201,7 @@ impl Kernel {
     pub(super) fn remove(&mut self, index: u32) -> Result<Outcome, Fault> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        let done = self.change(RtLink::Del(message), 0);
+        let done = self.change(RtMessage::DelLink(message), 0);
         outcome(done, &[Errno::NODEV]).map_err(|error| kernel("removing a VLAN", &error))
     }
 
@@ -209,7 +215,7 @@ impl Kernel {
                 LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id), InfoVlan::Protocol(VlanProtocol::Ieee8021Q)])),
             ]),
         ];
-        let done = self.change(RtLink::New(message), NLM_F_CREATE | NLM_F_EXCL);
+        let done = self.change(RtMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
         outcome(done, &[Errno::NODEV, Errno::NETDOWN, Errno::EXIST]).map_err(|error| match Errno::from_io_error(&error) {
             // The kernel's answer to a link kind that it neither has nor finds a module for.
             Some(Errno::OPNOTSUPP) if !has_vlans() => Fault::NoVlanModule,
@@ -221,12 +227,12 @@ impl Kernel {
         })
     }
 
-    fn change(&mut self, message: RtLink, flags: u16) -> io::Result<()> {
+    fn change(&mut self, message: RtMessage, flags: u16) -> io::Result<()> {
         self.request(message, flags | NLM_F_ACK, |_| {})
     }
 
     /// Sends a request and reads until its acknowledgement or the end of its list.
-    fn request(&mut self, message: RtLink, flags: u16, mut each: impl FnMut(RtLink)) -> io::Result<()> {
+    fn request(&mut self, message: RtMessage, flags: u16, mut each: impl FnMut(RtMessage)) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
         request.header.flags = NLM_F_REQUEST | flags;

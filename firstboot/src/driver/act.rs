@@ -1,0 +1,372 @@
+//! What the node wants done, done.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use rustix::io::Errno;
+use sd_notify::NotifyState;
+
+use super::{
+    Options,
+    console::Console,
+    guard::Guard,
+    host_name, hosts, memory,
+    netlink::{Assigned, Kernel, Outcome},
+    publish,
+    wires::{Cable, Port},
+};
+use crate::{
+    attach::Fault,
+    config::{HostName, NodeConfig},
+    marker::Marker,
+    node::{Action, Event, LanAddress, Node, Wire},
+    record::Record,
+    status::Status,
+    wire::Packet,
+};
+
+/// The system's side of a node.
+pub(super) struct Driver {
+    options: Options,
+    config: NodeConfig,
+    kernel: Kernel,
+    console: Console,
+    events: VecDeque<Event>,
+    published: Option<Status>,
+    cable: Option<Cable>,
+    cluster: Option<Port>,
+    lan: Option<Port>,
+    guard: Option<Guard>,
+    /// What was last told of addresses elsewhere; none while nothing is open.
+    elsewhere: Option<Vec<LanAddress>>,
+    /// What is wrong since the start.
+    faults: Vec<String>,
+    /// What is wrong with what is open now.
+    complaints: Vec<String>,
+    /// What was said and is not said again.
+    said: BTreeSet<String>,
+    stopped: bool,
+}
+
+/// Whether the rest of the actions is done.
+enum Step {
+    Next,
+    Break,
+}
+
+impl Driver {
+    pub(super) fn new(options: Options, config: NodeConfig, kernel: Kernel, console: Console) -> Self {
+        Self {
+            options,
+            config,
+            kernel,
+            console,
+            events: VecDeque::new(),
+            published: None,
+            cable: None,
+            cluster: None,
+            lan: None,
+            guard: None,
+            elsewhere: None,
+            faults: Vec::new(),
+            complaints: Vec::new(),
+            said: BTreeSet::new(),
+            stopped: false,
+        }
+    }
+
+    /// Does `actions` in their order. Where a record could not be kept, what comes after it is not done.
+    pub(super) fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Step::Break = self.perform(action) {
+                break;
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Step {
+        match action {
+            Action::BringUp { index } => {
+                let done = self.kernel.bring_up(index);
+                self.settle(done);
+            }
+            Action::CreateVlan { parent, name, id } => {
+                let done = self.kernel.create_vlan(parent, &name, id);
+                self.settle(done);
+            }
+            Action::RemoveVlan { index } => {
+                let done = self.kernel.remove(index);
+                self.settle(done);
+            }
+            Action::AwaitFrame { index } => {
+                let opened = Cable::open(index);
+                let done = links_changed("listening on the cable", opened.map(|cable| self.cable = Some(cable)));
+                self.settle(done);
+            }
+            Action::Open { cluster, lan } => {
+                let opened = self.open(cluster, lan);
+                self.settle(links_changed("opening the cluster's network", opened));
+            }
+            Action::Close => self.close(),
+            Action::Send { wire, packet } => self.send(wire, &packet),
+            Action::Persist(record) => return self.persist(&record),
+            Action::SetAddress { address, prefix, valid_for } => self.set_address(address, prefix, valid_for),
+            Action::DropAddress { address } => self.drop_address(address),
+            Action::SetHosts(names) => {
+                if let Err(error) = hosts::set(&self.options.etc, &names) {
+                    self.say_once(format!("writing the cluster's names into {}/hosts: {error}", self.options.etc.display()));
+                }
+            }
+            Action::SetHostName(name) => self.set_host_name(&name),
+            Action::TellReady => self.tell(&[NotifyState::Ready]),
+            Action::Mark(marker) => self.console.mark(&marker),
+            Action::Log { from, to, reason } => {
+                let level = if to == "faulted" { 4 } else { 6 };
+                self.console.log(level, &format!("{from} -> {to}: {reason}"));
+            }
+            Action::Stopped => self.stopped = true,
+        }
+        Step::Next
+    }
+
+    fn settle(&mut self, done: Result<Outcome, Fault>) {
+        match done {
+            Ok(Outcome::Done) => {}
+            // The links are not as the node believes: show it.
+            Ok(Outcome::Overrun) => {
+                if let Err(error) = self.list() {
+                    self.console.log(4, &format!("listing the network interfaces: {error}"));
+                }
+            }
+            Err(fault) => self.events.push_back(Event::Refused(fault)),
+        }
+    }
+
+    fn open(&mut self, cluster: u32, lan: Option<u32>) -> io::Result<()> {
+        let index = |port: &Option<Port>| port.as_ref().map(|port| port.index);
+        if index(&self.cluster) != Some(cluster) || index(&self.lan) != lan {
+            // First, for the ports that they hold.
+            (self.cluster, self.lan) = (None, None);
+            let mut complaints = Vec::new();
+            let lan = lan.map(|index| Port::open(Wire::Lan, index, &mut complaints)).transpose()?;
+            self.cluster = Some(Port::open(Wire::Cluster, cluster, &mut complaints)?);
+            self.lan = lan;
+            self.complaints = complaints;
+            self.guard = None;
+        }
+        // Told again, whatever was told before: the node may have forgotten.
+        self.elsewhere = None;
+        self.tell_addresses();
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.cable = None;
+        self.lan = None;
+        self.elsewhere = None;
+        self.complaints.clear();
+        let Some(port) = self.cluster.take() else { return };
+        if let Err(error) = self.kernel.drop_addresses(port.index, self.config.addresses.subnet()) {
+            self.console.log(4, &format!("taking the cluster's addresses from {}: {error}", port.name));
+        }
+    }
+
+    fn send(&mut self, wire: Wire, packet: &Packet) {
+        let port = match wire {
+            Wire::Cluster => &self.cluster,
+            Wire::Lan => &self.lan,
+        };
+        let failed = match port {
+            Some(port) => port.send(packet).err().map(|error| format!("sending on {}: {error}", port.name)),
+            None => Some(format!("sending on {wire:?}: it is not open")),
+        };
+        // The network loses frames anyway: what counts is sent again.
+        failed.into_iter().for_each(|line| self.say_once(line));
+    }
+
+    fn persist(&mut self, record: &Record) -> Step {
+        match memory::keep(&self.options.state, record) {
+            Ok(time) => {
+                if time > memory::SLOW {
+                    self.console.log(4, &format!("the card took {} ms to keep the state", time.as_millis()));
+                }
+                Step::Next
+            }
+            Err(error) => {
+                let error = format!("{}: {error}", self.options.state.display());
+                self.console.log(4, &format!("keeping the state: {error}"));
+                // Before all that came in meanwhile: none of it may be answered as if the record were kept.
+                self.events.push_front(Event::PersistFailed { error });
+                Step::Break
+            }
+        }
+    }
+
+    fn set_address(&mut self, address: Ipv4Addr, prefix: u8, valid_for: Option<Duration>) {
+        let Some(port) = &self.cluster else { return self.say_once(format!("setting {address}: no network is open")) };
+        if let Err(error) = self.kernel.set_address(Assigned { index: port.index, address, prefix }, valid_for) {
+            let line = format!("setting {address} on {}: {error}", port.name);
+            self.say_once(line);
+        }
+    }
+
+    fn drop_address(&mut self, address: Ipv4Addr) {
+        // Closing has dropped it.
+        let Some(port) = &self.cluster else { return };
+        if let Err(error) = self.kernel.drop_address(port.index, address) {
+            let line = format!("taking {address} from {}: {error}", port.name);
+            self.say_once(line);
+        }
+    }
+
+    fn set_host_name(&self, name: &str) {
+        let chosen = self.config.hostname != HostName::Auto;
+        match host_name::set(&self.options.etc, name, chosen) {
+            Ok(true) => self.console.mark(&Marker::Host { name: name.to_owned() }),
+            Ok(false) => {}
+            // A node with the wrong name still works.
+            Err(error) => self.console.log(4, &format!("setting the host name {name}: {error}")),
+        }
+    }
+
+    /// Asks the kernel for all links.
+    pub(super) fn list(&mut self) -> io::Result<()> {
+        let links = self.kernel.links()?;
+        self.events.push_back(Event::Listed(links));
+        Ok(())
+    }
+
+    /// Tells the node which addresses this machine has on other networks, and fits the guard to them; where nothing has changed
+    /// since the last time, nothing.
+    pub(super) fn tell_addresses(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let lan = self.lan.as_ref().map(|port| port.index);
+        let mut found = match self.kernel.addresses() {
+            Ok(found) => found,
+            Err(error) => return self.say_once(format!("listing the addresses: {error}")),
+        };
+        found.retain(|found| found.index != cluster.index);
+        found.sort_by_key(|found| (Some(found.index) != lan, found.index));
+        let addresses: Vec<_> = found.iter().map(|found| LanAddress { address: found.address, prefix: found.prefix }).collect();
+        let subnet = self.config.addresses.subnet();
+        let guard = Guard {
+            cluster: cluster.name.clone(),
+            lan: self.lan.as_ref().map(|port| port.name.clone()),
+            subnet,
+            clash: addresses.iter().any(|lan| subnet.contains(lan.address)),
+        };
+        if self.guard.as_ref() != Some(&guard) {
+            let complaints = guard.raise();
+            self.guard = Some(guard);
+            for complaint in complaints {
+                self.say_once(complaint.clone());
+                if !self.complaints.contains(&complaint) {
+                    self.complaints.push(complaint);
+                }
+            }
+        }
+        if self.elsewhere.as_ref() != Some(&addresses) {
+            self.events.push_back(Event::LanAddresses(addresses.clone()));
+            self.elsewhere = Some(addresses);
+        }
+    }
+
+    /// What may have something to say.
+    pub(super) fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let cable = self.cable.iter().map(AsFd::as_fd);
+        cable.chain(self.cluster.iter().chain(&self.lan).map(AsFd::as_fd))
+    }
+
+    /// Takes what came in on all networks.
+    pub(super) fn receive(&mut self) {
+        let heard = self.cable.as_ref().map(Cable::heard);
+        match heard {
+            None | Some(Ok(false)) => {}
+            Some(Ok(true)) => {
+                self.cable = None;
+                self.events.push_back(Event::Heard);
+            }
+            Some(Err(error)) => self.say_once(format!("listening on the cable: {error}")),
+        }
+        let mut failed = Vec::new();
+        for port in self.cluster.iter().chain(&self.lan) {
+            match port.receive() {
+                Ok(packets) => {
+                    let received = packets.into_iter().map(|packet| Event::Received { wire: port.wire, packet });
+                    self.events.extend(received);
+                }
+                Err(error) => failed.push(format!("receiving on {}: {error}", port.name)),
+            }
+        }
+        failed.into_iter().for_each(|line| self.say_once(line));
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn events(&mut self) -> &mut VecDeque<Event> {
+        &mut self.events
+    }
+
+    pub(super) fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Whether the node has said goodbye.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Something is wrong and stays so until a person comes.
+    pub(super) fn fault(&mut self, reason: String) {
+        self.console.mark(&Marker::Fault { reason: reason.clone() });
+        self.faults.push(reason);
+    }
+
+    pub(super) fn tell(&self, state: &[NotifyState<'_>]) {
+        if let Err(error) = sd_notify::notify(state) {
+            self.console.log(4, &format!("telling systemd: {error}"));
+        }
+    }
+
+    /// Writes the status file and tells systemd where something has changed.
+    pub(super) fn publish(&mut self, node: &Node) {
+        let complaints = self.faults.iter().chain(&self.complaints).cloned();
+        let status = publish::status(&self.config, node.summary(), complaints);
+        if self.published.as_ref().is_some_and(|published| published.same_but_time(&status)) {
+            return;
+        }
+        let mut text = format!("{}: {}", status.state, status.reason);
+        if status.is_ready() {
+            text += &format!("; {}, {}: {}", status.role, status.phase, status.phase_reason);
+        }
+        self.tell(&[NotifyState::Status(&text)]);
+        match status.write(&self.options.run_dir) {
+            Ok(()) => self.published = Some(status),
+            Err(error) => self.say_once(format!("writing the status into {}: {error}", self.options.run_dir.display())),
+        }
+    }
+
+    /// Logs a line the first time that it is the case.
+    fn say_once(&mut self, line: String) {
+        if !self.said.contains(&line) {
+            self.console.log(4, &line);
+            self.said.insert(line);
+        }
+    }
+}
+
+/// An interface that is gone is no fault: the node has not read of it yet.
+fn links_changed(what: &str, done: io::Result<()>) -> Result<Outcome, Fault> {
+    match done {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(Outcome::Overrun),
+        Err(error) => Err(Fault::Kernel { what: what.to_owned(), error: error.to_string() }),
+    }
+}

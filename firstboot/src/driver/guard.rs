@@ -1,0 +1,127 @@
+//! What keeps the cluster's subnet on the cluster's wire: kernel settings of both interfaces, and one nftables table.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::config::Subnet;
+
+/// What is guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guard {
+    /// The cluster's interface.
+    pub cluster: String,
+    /// The home network's; none with `vlan = "off"`.
+    pub lan: Option<String>,
+    /// The cluster's subnet.
+    pub subnet: Subnet,
+    /// Whether this machine has an address of that subnet on another network. Nothing is dropped then: it would lock out the
+    /// person who comes to change the subnet.
+    pub clash: bool,
+}
+
+impl Guard {
+    /// Sets all of it up; what did not work, a line each. The node works without.
+    pub(super) fn raise(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let mut put = |family: &str, interface: &str, name: &str, value: &str| {
+            if let Err(error) = setting(family, interface, name, value) {
+                complaints.push(format!("setting {name} of {interface} to {value}: {error}"));
+            }
+        };
+        // One address of a subnet goes, as a temporary one does: without this the kernel takes the younger ones with it.
+        put("ipv4", &self.cluster, "promote_secondaries", "1");
+        for interface in [Some(&self.cluster), self.lan.as_ref()].into_iter().flatten() {
+            put("ipv4", interface, "arp_ignore", "1");
+            put("ipv4", interface, "arp_announce", "2");
+        }
+        // Without a VLAN the wire may be the home network's too, and that may have IPv6.
+        if self.lan.is_some() && fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
+            put("ipv6", &self.cluster, "disable_ipv6", "1");
+        }
+        let rules = if self.clash { NO_RULES.to_owned() } else { self.rules() };
+        if let Err(error) = nft(&rules) {
+            complaints.push(format!("the firewall does not keep {} off other networks: {error}", self.subnet));
+        }
+        complaints
+    }
+
+    fn rules(&self) -> String {
+        let Self { cluster, subnet, .. } = self;
+        // Before connection tracking. One transaction: there is no moment without rules.
+        format!(
+            "{NO_RULES}table inet hcl {{
+  chain guard {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname != {{ \"lo\", \"{cluster}\" }} ip daddr {subnet} drop
+  }}
+}}
+"
+        )
+    }
+}
+
+/// The first line makes the second one never fail.
+const NO_RULES: &str = "table inet hcl {}\ndelete table inet hcl\n";
+
+/// Undoes [`Guard::raise`]: the settings become those of a new interface, the table goes.
+///
+/// # Errors
+///
+/// The first thing that did not work; the rest is done all the same.
+pub(super) fn lower(cluster: &str, lan: Option<&str>) -> io::Result<()> {
+    let mut done = nft(NO_RULES);
+    let mut reset = |family: &str, interface: &str, name: &str| {
+        // An interface that is gone has nothing to undo.
+        if fs::exists(path(family, interface, name)).unwrap_or(false) {
+            let value = fs::read_to_string(path(family, "default", name));
+            let reset = value.and_then(|value| setting(family, interface, name, value.trim()));
+            done = std::mem::replace(&mut done, Ok(())).and(reset);
+        }
+    };
+    reset("ipv4", cluster, "promote_secondaries");
+    for interface in [Some(cluster), lan].into_iter().flatten() {
+        reset("ipv4", interface, "arp_ignore");
+        reset("ipv4", interface, "arp_announce");
+    }
+    if lan.is_some() {
+        reset("ipv6", cluster, "disable_ipv6");
+    }
+    done
+}
+
+fn path(family: &str, interface: &str, name: &str) -> PathBuf {
+    // Not through sysctl(8)'s names: interfaces have dots in theirs.
+    ["/proc/sys/net", family, "conf", interface, name].iter().collect()
+}
+
+fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result<()> {
+    let path = path(family, interface, name);
+    if fs::read_to_string(&path)?.trim() == value { Ok(()) } else { fs::write(path, value) }
+}
+
+fn nft(rules: &str) -> io::Result<()> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::other("there is no `nft`: install the package nftables"),
+            _ => error,
+        })?;
+    if let Some(mut input) = child.stdin.take() {
+        // It says itself why it did not read on.
+        let _ = input.write_all(rules.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("nft: {}", text.lines().next().unwrap_or("no reason given"))))
+}

@@ -1,0 +1,100 @@
+//! IPv4 addresses of interfaces: which there are, and ours.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressMessage, CacheInfo},
+};
+use rustix::io::Errno;
+
+use super::{Kernel, message::RtMessage};
+use crate::config::Subnet;
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::driver) struct Assigned {
+    /// The interface's index.
+    pub index: u32,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The length of its network's prefix.
+    pub prefix: u8,
+}
+
+impl Kernel {
+    /// All IPv4 addresses there are, loopback's left out.
+    pub(in crate::driver) fn addresses(&mut self) -> io::Result<Vec<Assigned>> {
+        let mut found = Vec::new();
+        let mut question = AddressMessage::default();
+        question.header.family = AddressFamily::Inet;
+        self.request(RtMessage::GetAddress(question), NLM_F_DUMP, |message| {
+            if let RtMessage::NewAddress(message) = message {
+                found.extend(assigned(&message).filter(|assigned| !assigned.address.is_loopback()));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Gives interface `index` an address, or more time for it. The kernel counts whole seconds; a part of one is not given.
+    pub(in crate::driver) fn set_address(&mut self, given: Assigned, valid_for: Option<Duration>) -> io::Result<()> {
+        let seconds = match valid_for {
+            // The kernel's word for no end.
+            None => u32::MAX,
+            Some(time) => u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1),
+        };
+        if seconds == 0 {
+            return self.drop_address(given.index, given.address);
+        }
+        let hosts = u32::MAX.checked_shr(given.prefix.into()).unwrap_or(0);
+        let mut times = CacheInfo::default();
+        (times.ifa_valid, times.ifa_preferred) = (seconds, seconds);
+        let mut message = of(given.index, given.address);
+        message.header.prefix_len = given.prefix;
+        message.attributes.extend([
+            AddressAttribute::Address(IpAddr::V4(given.address)),
+            AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(given.address) | hosts)),
+            AddressAttribute::CacheInfo(times),
+        ]);
+        self.change(RtMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Takes an address from interface `index`; done as well where it has none or is gone itself.
+    pub(in crate::driver) fn drop_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        match self.change(RtMessage::DelAddress(of(index, address)), 0) {
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Takes all addresses of `subnet` from interface `index`, also those that an earlier run of the program gave.
+    pub(in crate::driver) fn drop_addresses(&mut self, index: u32, subnet: Subnet) -> io::Result<()> {
+        for found in self.addresses()? {
+            if found.index == index && subnet.contains(found.address) {
+                self.drop_address(index, found.address)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn of(index: u32, address: Ipv4Addr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(IpAddr::V4(address)));
+    message
+}
+
+fn assigned(message: &AddressMessage) -> Option<Assigned> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    })?;
+    Some(Assigned { index: message.header.index, address, prefix: message.header.prefix_len })
+}
