@@ -1,15 +1,15 @@
 //! DHCP messages (RFC 2131) with `dhcproto`.
 //!
-//! The header and each option are `dhcproto`'s; which options there are is read here. Its own reader takes the first option that
-//! it cannot read for the end of all, so that a host name in Latin-1 would hide the server's id behind it, keeps only the last of
-//! several parts (RFC 3396) that do not follow each other, looks at no length but that of addresses, and stops debug builds at
-//! options that we do not even use.
+//! Fields, codes and what we send are `dhcproto`'s; the options that come in are read here. Its own reader takes the first one
+//! that it cannot read for the end of all, so that a host name in Latin-1 would hide the server's id behind it, keeps only the
+//! last of several parts (RFC 3396) that do not follow each other, looks at no length but that of addresses, and stops debug
+//! builds at options that we do not even use. It also brings URLs and their Unicode tables, 90 kB on each card.
 
 use dhcproto::{
     decoder::{Decodable, Decoder},
     encoder::{Encodable, Encoder},
-    error::EncodeResult,
-    v4::{DhcpOption, HType, MessageType, Opcode, OptionCode, UnknownOption, encode_long_opt_bytes},
+    error::{DecodeResult, EncodeResult},
+    v4::{DhcpOption, Flags, HType, MessageType, Opcode, OptionCode, UnknownOption},
 };
 
 use super::Dropped;
@@ -46,30 +46,38 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Dropped> {
     if !header.ends_with(&COOKIE) {
         return Err(Dropped::Dhcp("no magic cookie: this is BOOTP"));
     }
-    let header = dhcproto::v4::Message::from_bytes(header).map_err(|_| Dropped::Dhcp("the header cannot be read"))?;
-    // Before `chaddr` is touched: `dhcproto` trusts the length.
-    if header.htype() != HType::Eth || header.hlen() != 6 {
-        return Err(Dropped::Dhcp("the hardware address is not of Ethernet"));
-    }
-    if !header.giaddr().is_unspecified() {
-        return Err(Dropped::Dhcp("came through a relay"));
-    }
-    let mac = header.chaddr().try_into().map_err(|_| Dropped::Dhcp("the hardware address is cut off"))?;
-
     let options = Options::read(options)?;
-    let Some(DhcpOption::MessageType(kind)) = options.one(OptionCode::MessageType)? else {
-        return Err(Dropped::Dhcp("no message type: this is BOOTP"));
+    let kind = match options.value(OptionCode::MessageType) {
+        Some(&[kind]) => kind_of(kind.into())?,
+        Some(value) => return Err(Dropped::Option { code: OptionCode::MessageType.into(), length: value.len() }),
+        None => return Err(Dropped::Dhcp("no message type: this is BOOTP")),
     };
-    let mut message = Message::new(kind_of(kind)?, header.xid(), Mac(mac));
-    if header.opcode() != opcode(&message) {
-        return Err(Dropped::Dhcp("the message type does not fit the operation"));
-    }
-    message.secs = header.secs();
-    message.broadcast = header.flags().broadcast();
-    message.ciaddr = header.ciaddr();
-    message.yiaddr = header.yiaddr();
+    let mut message = read_header(kind, &mut Decoder::new(header)).map_err(|_| Dropped::Dhcp("the header cannot be read"))??;
     options.fill(&mut message)?;
     Ok(message)
+}
+
+/// The fixed part, for a message of `kind`.
+fn read_header(kind: Kind, d: &mut Decoder<'_>) -> DecodeResult<Result<Message, Dropped>> {
+    let mut message = Message::new(kind, 0, Mac([0; 6]));
+    if Opcode::decode(d)? != opcode(&message) {
+        return Ok(Err(Dropped::Dhcp("the message type does not fit the operation")));
+    }
+    if HType::from(d.read_u8()?) != HType::Eth || d.read_u8()? != 6 {
+        return Ok(Err(Dropped::Dhcp("the hardware address is not of Ethernet")));
+    }
+    let _hops = d.read_u8()?;
+    message.xid = d.read_u32()?;
+    message.secs = d.read_u16()?;
+    message.broadcast = Flags::from(d.read_u16()?).broadcast();
+    message.ciaddr = d.read_ipv4(4)?;
+    message.yiaddr = d.read_ipv4(4)?;
+    let _siaddr = d.read_ipv4(4)?;
+    if !d.read_ipv4(4)?.is_unspecified() {
+        return Ok(Err(Dropped::Dhcp("came through a relay")));
+    }
+    message.chaddr = Mac(d.read()?);
+    Ok(Ok(message))
 }
 
 pub(super) fn encode(message: &Message) -> Vec<u8> {
@@ -154,25 +162,15 @@ impl Options {
         self.0.iter().find(|(other, _)| *other == code).map(|(_, value)| value.as_slice()).filter(|value| !value.is_empty())
     }
 
-    /// Option `code`, if it is there.
-    fn one(&self, code: OptionCode) -> Result<Option<DhcpOption>, Dropped> {
+    /// The four bytes in option `code`, if it is there: an address or a time.
+    fn four<T: From<[u8; 4]>>(&self, code: OptionCode) -> Result<Option<T>, Dropped> {
         let Some(value) = self.value(code) else { return Ok(None) };
-        let bad = Dropped::Option { code: code.into(), length: value.len() };
-        let right = match code {
-            OptionCode::MessageType => value.len() == 1,
-            OptionCode::ClientIdentifier => value.len() <= LONGEST_ID,
-            OptionCode::ParameterRequestList | OptionCode::Unknown(_) => true,
-            // Addresses and times.
-            _ => value.len() == 4,
-        };
-        if !right {
-            return Err(bad);
-        }
-        let mut parts = Vec::new();
-        if encode_long_opt_bytes(code, value, &mut Encoder::new(&mut parts)).is_err() {
-            return Err(bad);
-        }
-        DhcpOption::decode(&mut Decoder::new(&parts)).map(Some).map_err(|_| bad)
+        let four = <[u8; 4]>::try_from(value).map_err(|_| Dropped::Option { code: code.into(), length: value.len() })?;
+        Ok(Some(four.into()))
+    }
+
+    fn seconds(&self, code: OptionCode) -> Result<Option<u32>, Dropped> {
+        Ok(self.four(code)?.map(u32::from_be_bytes))
     }
 
     /// The text in option `code`, if it is there and one. Some clients end it with a NUL (RFC 2132, section 2). A text that we
@@ -186,35 +184,19 @@ impl Options {
         let host_name = self.text(OptionCode::Hostname, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
         message.host_name = host_name.filter(|name| name.len() <= LONGEST_ID);
         message.text = self.text(OptionCode::Message, |c| !c.is_control());
-        let codes = [
-            OptionCode::ServerIdentifier,
-            OptionCode::AddressLeaseTime,
-            OptionCode::Renewal,
-            OptionCode::Rebinding,
-            OptionCode::SubnetMask,
-            OptionCode::BroadcastAddr,
-            OptionCode::RequestedIpAddress,
-            OptionCode::ClientIdentifier,
-            OptionCode::ParameterRequestList,
-            SEAL_OPTION.into(),
-        ];
-        for code in codes {
-            match self.one(code)? {
-                Some(DhcpOption::ServerIdentifier(address)) => message.server = Some(address),
-                Some(DhcpOption::AddressLeaseTime(seconds)) => message.lease = Some(seconds),
-                Some(DhcpOption::Renewal(seconds)) => message.renewal = Some(seconds),
-                Some(DhcpOption::Rebinding(seconds)) => message.rebinding = Some(seconds),
-                Some(DhcpOption::SubnetMask(mask)) => message.mask = Some(mask),
-                Some(DhcpOption::BroadcastAddr(address)) => message.broadcast_address = Some(address),
-                Some(DhcpOption::RequestedIpAddress(address)) => message.requested = Some(address),
-                Some(DhcpOption::ClientIdentifier(id)) => message.client_id = Some(id),
-                Some(DhcpOption::ParameterRequestList(codes)) => {
-                    message.parameters = codes.into_iter().map(u8::from).collect();
-                }
-                Some(DhcpOption::Unknown(option)) => message.seal = Some(option.into_parts().1),
-                _ => {}
-            }
+        message.client_id = self.value(OptionCode::ClientIdentifier).map(<[u8]>::to_vec);
+        if let Some(length) = message.client_id.as_ref().map(Vec::len).filter(|&length| length > LONGEST_ID) {
+            return Err(Dropped::Option { code: OptionCode::ClientIdentifier.into(), length });
         }
+        message.parameters = self.value(OptionCode::ParameterRequestList).unwrap_or_default().to_vec();
+        message.seal = self.value(SEAL_OPTION.into()).map(<[u8]>::to_vec);
+        message.server = self.four(OptionCode::ServerIdentifier)?;
+        message.mask = self.four(OptionCode::SubnetMask)?;
+        message.broadcast_address = self.four(OptionCode::BroadcastAddr)?;
+        message.requested = self.four(OptionCode::RequestedIpAddress)?;
+        message.lease = self.seconds(OptionCode::AddressLeaseTime)?;
+        message.renewal = self.seconds(OptionCode::Renewal)?;
+        message.rebinding = self.seconds(OptionCode::Rebinding)?;
         Ok(())
     }
 }
