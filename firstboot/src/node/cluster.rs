@@ -98,6 +98,8 @@ pub struct Cluster {
     /// What went wrong last with the card.
     disk: Option<String>,
     stopping: bool,
+    /// How often in a row somebody had the leader's address without saying so in a record.
+    suspicions: u8,
 }
 
 /// A notice, and when and from where it came.
@@ -190,6 +192,7 @@ impl Cluster {
             grant: Grant::Founding,
             disk: None,
             stopping: false,
+            suspicions: 0,
         };
         if cluster.seals.is_none() {
             cluster.reason = NO_KEY.to_owned();
@@ -384,7 +387,8 @@ impl Cluster {
             ));
         }
         let leader = self.leader_address();
-        let taken = |(_, (address, at)): &(&String, &(Option<Ipv4Addr>, Instant))| *address == Some(leader) && now < *at + STRANGERS_WORD;
+        let taken =
+            |(_, (address, at)): &(&String, &(Option<Ipv4Addr>, Instant))| *address == Some(leader) && now < *at + STRANGERS_WORD;
         let (cluster, _) = self.strangers.iter().find(taken)?;
         Some(format!(
             "another lab, {cluster}, with another key leads at {leader} on this VLAN: build with --set node.vlan=201 --set node.subnet=192.168.201.0/24, or flash all cards from one image"

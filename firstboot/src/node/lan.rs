@@ -43,11 +43,20 @@ struct LanName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Probing { sent: u8, next_at: Instant },
-    Announcing { sent: u8, next_at: Instant },
+    Probing {
+        sent: u8,
+        next_at: Instant,
+    },
+    Announcing {
+        sent: u8,
+        next_at: Instant,
+    },
     Held,
     /// Another machine has it.
-    Taken { by: Ipv4Addr, until: Instant },
+    Taken {
+        by: Ipv4Addr,
+        until: Instant,
+    },
 }
 
 impl LanName {
@@ -87,10 +96,18 @@ impl LanNames {
     }
 
     /// Brings the names to what is `wanted`, and does what is due.
-    pub(super) fn run(&mut self, now: Instant, mac: Mac, wanted: Vec<(String, Ipv4Addr)>, random: &mut Random, actions: &mut Vec<Action>) {
+    pub(super) fn run(
+        &mut self,
+        now: Instant,
+        mac: Mac,
+        wanted: Vec<(String, Ipv4Addr)>,
+        random: &mut Random,
+        actions: &mut Vec<Action>,
+    ) {
         self.mac = Some(mac);
         let stays = |name: &LanName| wanted.iter().any(|(label, address)| *label == name.label && *address == name.address);
-        let gone: Vec<Record> = self.names.iter().filter(|name| !stays(name) && name.is_ours()).map(|name| name.record(0)).collect();
+        let gone: Vec<Record> =
+            self.names.iter().filter(|name| !stays(name) && name.is_ours()).map(|name| name.record(0)).collect();
         self.respond(gone, actions);
         self.names.retain(stays);
         for (label, address) in wanted {
@@ -104,7 +121,11 @@ impl LanNames {
             match name.state {
                 State::Probing { sent, next_at } if now >= next_at && sent < PROBES => {
                     let question = Question { name: Name::Host(name.label.clone()), kind: Kind::Any, unicast: false };
-                    messages.push(Message { questions: vec![question], authorities: vec![name.record(TTL)], ..Message::default() });
+                    messages.push(Message {
+                        questions: vec![question],
+                        authorities: vec![name.record(TTL)],
+                        ..Message::default()
+                    });
                     name.state = State::Probing { sent: sent + 1, next_at: now + PROBE };
                 }
                 State::Probing { next_at, .. } if now >= next_at => {
@@ -166,7 +187,8 @@ impl LanNames {
             name.is_ours() && message.questions.iter().any(asks)
         };
         let known = |record: &Record| message.answers.iter().any(|known| known.data == record.data && known.ttl >= TTL / 2);
-        let answers: Vec<Record> = self.names.iter().filter(asked).map(|name| name.record(TTL)).filter(|record| !known(record)).collect();
+        let answers: Vec<Record> =
+            self.names.iter().filter(asked).map(|name| name.record(TTL)).filter(|record| !known(record)).collect();
         if answers.is_empty() {
             return;
         }
@@ -175,7 +197,8 @@ impl LanNames {
         }
         // A one-shot querier (section 6.7): to itself, with its id and question, without the cache-flush bit, for a short time.
         let answers = answers.into_iter().map(|record| Record { ttl: 10, flush: false, ..record }).collect();
-        let reply = Message { id: message.id, response: true, questions: message.questions.clone(), answers, ..Message::default() };
+        let reply =
+            Message { id: message.id, response: true, questions: message.questions.clone(), answers, ..Message::default() };
         let (Some(mac), Some(own)) = (self.mac, self.names.first().map(|name| name.address)) else { return };
         let body = Body::Mdns { source: own, port, destination: source, message: reply };
         actions.push(Action::Send { wire: Wire::Lan, packet: Packet { source: mac, destination: from, body } });

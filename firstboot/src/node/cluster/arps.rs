@@ -44,16 +44,18 @@ impl Cluster {
     fn young_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
         let leader = self.leader_address();
         if let (Phase::Claiming(claiming), true) = (&self.phase, arp.sender == leader) {
-            // Whose it is the records will tell, if it is one of ours; nobody may take it in any case.
+            // A leader whose answers were lost? Once more, before a stranger is blamed.
             let temporary = claiming.temporary;
-            if self.leader.is_none() {
+            self.suspicions += 1;
+            if self.suspicions > 1 {
+                self.suspicions = 0;
                 let reason = format!(
                     "{leader} belongs to a machine that is no node of this lab ({}): take it off this VLAN, or build with --set node.vlan=201 --set node.subnet=192.168.201.0/24",
                     arp.sender_mac
                 );
                 return self.aside(now, reason, actions);
             }
-            self.browse(now, Some(temporary), super::ROUND, format!("{leader} is in use"), actions);
+            self.browse(now, Some(temporary), super::ROUND, format!("{leader} is in use: asking again whose it is"), actions);
         }
         if let Phase::Joining(joining) = &mut self.phase {
             joining.arp(now, arp, actions);

@@ -212,7 +212,8 @@ impl Cluster {
             Phase::Claiming(claiming) => {
                 let Some(ours) = self.claim() else { return };
                 if theirs.wins_against(&ours) {
-                    let (temporary, reason) = (claiming.temporary, format!("{} claimed at the same time and goes first", theirs.name));
+                    let (temporary, reason) =
+                        (claiming.temporary, format!("{} claimed at the same time and goes first", theirs.name));
                     self.browse(now, Some(temporary), BACK_OFF, reason, actions);
                 } else {
                     // It must hear of us before it founds.

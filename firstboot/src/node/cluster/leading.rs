@@ -88,7 +88,10 @@ impl Leading {
             let of_client = yielding.client.next_timeout();
             of_client.map_or(yielding.until, |at| at.min(yielding.until))
         });
-        [Some(self.refresh_at), Some(self.query_at), own, announce, self.server.next_timeout(), yielding].into_iter().flatten().min()
+        [Some(self.refresh_at), Some(self.query_at), own, announce, self.server.next_timeout(), yielding]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -159,7 +159,8 @@ impl Cluster {
                 return self.forget(now, format!("{address} is in use by {}: this card is a copy", arp.sender_mac), actions);
             }
             if !arp.is_probe() {
-                let reason = format!("{address}, this node's address, is in use by {}: take that machine off this VLAN", arp.sender_mac);
+                let reason =
+                    format!("{address}, this node's address, is in use by {}: take that machine off this VLAN", arp.sender_mac);
                 self.aside(now, reason, actions);
             }
         }
@@ -176,7 +177,12 @@ impl Cluster {
         self.begin(now, actions);
     }
 
-    fn client(&mut self, now: Instant, incarnation: Option<Incarnation>, remembered: Option<Ipv4Addr>) -> (Client, Vec<ClientOutput>) {
+    fn client(
+        &mut self,
+        now: Instant,
+        incarnation: Option<Incarnation>,
+        remembered: Option<Ipv4Addr>,
+    ) -> (Client, Vec<ClientOutput>) {
         let (mac, node, name) = (self.mac(), self.record.node, self.name());
         let setup = ClientSetup { mac, node, seals: self.seals.clone(), incarnation, remembered, name };
         let mut found = Vec::new();
@@ -185,7 +191,13 @@ impl Cluster {
     }
 
     /// Asks whoever leads for an address.
-    pub(super) fn join(&mut self, now: Instant, temporary: Option<Ipv4Addr>, reason: impl Into<String>, actions: &mut Vec<Action>) {
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        temporary: Option<Ipv4Addr>,
+        reason: impl Into<String>,
+        actions: &mut Vec<Action>,
+    ) {
         let incarnation = self.leader.as_ref().map(|leader| leader.notice.incarnation);
         let (client, found) = self.client(now, incarnation, None);
         let joining = Joining { temporary, client, until: now + PATIENCE, old: None, found };
@@ -217,7 +229,9 @@ impl Cluster {
                     self.phase = Phase::Browsing(super::Browsing::idle(now));
                     return self.enter(now, joining.client, address, incarnation, old, actions);
                 }
-                ClientOutput::Declined { address } => self.note(format!("{address} was given to us, but somebody else has it"), actions),
+                ClientOutput::Declined { address } => {
+                    self.note(format!("{address} was given to us, but somebody else has it"), actions)
+                }
                 ClientOutput::Lost { reason } => self.note(reason, actions),
                 ClientOutput::Bound { .. } | ClientOutput::Renewed { .. } => {}
             }
@@ -294,11 +308,14 @@ impl Cluster {
                         self.phase = Phase::Browsing(super::Browsing::idle(now));
                         return self.enter(now, following.client, given, incarnation, Some(address), actions);
                     }
-                    let leader = self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone());
+                    let leader =
+                        self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone());
                     actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
                     self.note(format!("{leader} confirmed {address}"), actions);
                 }
-                ClientOutput::Declined { address } => self.note(format!("{address} was given to us, but somebody else has it"), actions),
+                ClientOutput::Declined { address } => {
+                    self.note(format!("{address} was given to us, but somebody else has it"), actions)
+                }
                 ClientOutput::Lost { reason } => {
                     // The address is ours for life: it stays, and we ask again.
                     self.note(format!("{reason}; keeping {address}"), actions);

@@ -4,11 +4,11 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use super::{Cluster, Heard, Phase};
 use crate::{
+    link::Mac,
     node::{
         Action, Wire,
         notice::{self, Notice},
     },
-    link::Mac,
     wire::{
         Arp, BROADCAST, Body, MDNS_GROUP, MDNS_MAC, MDNS_PORT, Packet,
         mdns::{Kind, Message, Name, Question, Service},

@@ -75,7 +75,8 @@ impl Cluster {
                     .collect()
             }
             None => {
-                let own = membership.address.map(|address| Peer { node: self.record.node, address, name: self.name(), heard: None });
+                let own =
+                    membership.address.map(|address| Peer { node: self.record.node, address, name: self.name(), heard: None });
                 let others = self.peers.values().map(|heard| {
                     let notice = &heard.notice;
                     Peer { node: notice.node, address: notice.address, name: notice.name.clone(), heard: Some(heard.at) }
