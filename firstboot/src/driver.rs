@@ -225,3 +225,6 @@ fn wait<'a>(sources: impl Iterator<Item = BorrowedFd<'a>>, until: Option<Instant
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
