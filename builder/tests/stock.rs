@@ -2,7 +2,9 @@
 //! Run by `scripts/stages` once the image is there: `HCL_IMAGE` names it, `HCL_NODE_PROGRAM` the node program.
 
 use std::{
+    cell::RefCell,
     fs::File,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
@@ -55,6 +57,7 @@ fn a_downloaded_base_is_resumed_edited_and_whole() {
         ),
     )
     .unwrap();
+    let said = RefCell::new(String::new());
     let build = |name: &str| {
         let out = folder.path().join(name);
         let output = Command::new(env!("CARGO_BIN_EXE_hcl-image"))
@@ -72,6 +75,7 @@ fn a_downloaded_base_is_resumed_edited_and_whole() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        said.borrow_mut().push_str(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
         out
     };
     let first = build("first.img");
@@ -85,6 +89,20 @@ fn a_downloaded_base_is_resumed_edited_and_whole() {
     let disk = Disk::open(&first, &Reporter::new(Mode::Quiet)).unwrap();
     let node = String::from_utf8(disk.root().unwrap().unwrap().read("/etc/hcl/node.toml").unwrap()).unwrap();
     assert!(node.contains("vlan = 201"), "{node}");
+
+    // The cluster key: whole in the image for root only, and nowhere else.
+    let key = std::fs::read_to_string(folder.path().join("keys/lab/cluster.key")).unwrap();
+    let laid = judges::debugfs(&first, 2, "/etc/hcl/cluster.key").unwrap();
+    assert_eq!((laid.mode, laid.owner), (0o600, (0, 0)));
+    let root = disk.root().unwrap().unwrap();
+    assert_eq!(root.read("/etc/hcl/cluster.key").unwrap(), key.as_bytes());
+    assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600, "the image holds the key");
+    let lock = std::fs::read_to_string(first.with_extension("lock")).unwrap();
+    assert!(lock.contains("cluster-id = "), "{lock}");
+    let told = root.read("/usr/share/hcl/image.json").unwrap();
+    for text in [&lock, &String::from_utf8(told).unwrap(), &said.borrow().clone()] {
+        assert!(!text.contains(key.trim_end()), "the key is told");
+    }
 
     let second = build("second.img");
     let digest = |path: &PathBuf| Digest::of_reader(&mut File::open(path).unwrap()).unwrap();
