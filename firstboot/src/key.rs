@@ -217,15 +217,16 @@ mod tests {
 
     #[test]
     fn derived_values_stay_what_they_are() {
-        // Cards that were written by an older version must still find each other.
+        // Cards that were written by an older version must still find each other. The values are those of another
+        // implementation (Python's hmac, RFC 5869 by hand).
         assert_eq!(key().cluster().to_string(), GOLDEN_ID);
         assert_eq!(hex(&key().seals().tag(Use::Notice, b"a")), GOLDEN_NOTICE);
         assert_eq!(hex(&key().seals().tag(Use::Dhcp, b"a")), GOLDEN_DHCP);
     }
 
-    const GOLDEN_ID: &str = "";
-    const GOLDEN_NOTICE: &str = "";
-    const GOLDEN_DHCP: &str = "";
+    const GOLDEN_ID: &str = "39773d139cc2bddc";
+    const GOLDEN_NOTICE: &str = "131f1c4f6613bc0d9fb93d44bbe90e38";
+    const GOLDEN_DHCP: &str = "fd31f2af08ae07d5dacffcc45672d127";
 
     #[test]
     fn tags_are_told_apart() {
