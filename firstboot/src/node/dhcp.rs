@@ -8,6 +8,8 @@
 mod client;
 mod seal;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 
