@@ -50,7 +50,7 @@ fn play(config: &str, table: &[(f64, Event, &[&str])]) -> (Attachment, Instant) 
         if *event == Event::Timeout {
             assert!(due.is_some_and(|(due, _)| due <= now), "row {row}: no timeout is due, next is {due:?}");
         }
-        let actions = node.handle(now, &event);
+        let actions = node.handle(now, event);
         assert_eq!(seen(&actions), *expected, "row {row} at {seconds} s: {event:?}\n{node:#?}");
     }
     (node, now)
