@@ -43,12 +43,11 @@ impl Members {
     /// Those of `entries` that fit: in the members' range, one address a node, one node an address.
     pub(super) fn new(addresses: Addresses, entries: Vec<MemberEntry>) -> Self {
         let (mut nodes, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        let fits = |entry: &MemberEntry| {
+        let mut fits = |entry: &MemberEntry| {
             let subnet = addresses.subnet();
             let inside = subnet.contains(entry.address) && addresses.member_range().contains(number(subnet, entry.address));
             inside && !nodes.contains(&entry.node) && taken.insert(entry.address) && nodes.insert(entry.node)
         };
-        let mut fits = fits;
         let entries = entries.into_iter().filter(|entry| fits(entry)).collect();
         Self { addresses, entries, offers: Vec::new(), macs: BTreeMap::new(), full: false }
     }
@@ -127,6 +126,11 @@ impl Members {
                 "a new node found no free address in members = \"{range}\": widen `members` in /etc/hcl/node.toml on every node"
             )
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn offers(&self) -> usize {
+        self.offers.len()
     }
 
     /// The address that was offered to `node`, or the next one that is free.

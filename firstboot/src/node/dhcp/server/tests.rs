@@ -226,3 +226,32 @@ fn a_flood_keeps_nobody_waiting_after_it() {
     // A stranger has an address 30 s after the end.
     bench.lend(40_000, 99);
 }
+
+#[test]
+fn offers_that_are_remembered() {
+    let mut bench = Bench::new(server_setup());
+    for last in 10..=109 {
+        assert_eq!(bench.at(0, &sealed(stranger(Kind::Discover, last), None)).len(), 1);
+        assert!(bench.server.members.offers() <= 64);
+    }
+    bench.timeout(30_000);
+    assert_eq!(bench.server.members.offers(), 0);
+}
+
+#[test]
+fn where_a_member_found_somebody() {
+    let first = |mac| candidates(Addresses::DEFAULT.subnet(), Addresses::DEFAULT.member_range(), mac).next().unwrap();
+    let address = first(mac(5));
+    let members = vec![MemberEntry { node: NodeId([5; 16]), address, name: String::new() }];
+    let ledger = Ledger { members, strangers: Vec::new() };
+    let mut bench = Bench::new(ServerSetup { ledger, ..server_setup() });
+    assert_eq!(bench.at(0, &sealed(take(stranger(Kind::Decline, 5), address), None)), ["Persist"]);
+    // Another node with the same hardware address would get it first.
+    let newcomer = |bench: &mut Bench, ms, node| {
+        let mut discover = stranger(Kind::Discover, 5);
+        seal(&seals(), &mut discover, &Seal { node: NodeId([node; 16]), incarnation: None });
+        bench.at(ms, &discover).remove(0).contains(&format!("yi.{} ", address.octets()[3]))
+    };
+    assert!(!newcomer(&mut bench, 599_999, 6));
+    assert!(newcomer(&mut bench, 600_000, 7));
+}
