@@ -6,10 +6,12 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 HCL := $(CARGO_TARGET_DIR)/release/hcl-image
 IMAGE := out/hcl-debian-trixie-armhf.img
+# How many runs of the simulator.
+SEEDS := 2000
 # More options for `hcl-image build`, such as ARGS="--compress xz --set node.vlan=201".
 ARGS :=
 
-.PHONY: help image node builder test check proof bench boot-raspi3b packages test-packages clean
+.PHONY: help image node builder test check proof sim bench boot-raspi3b packages test-packages clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +27,9 @@ check: ## Before a commit: format, lints, licences, docs, fast tests
 
 proof: test-packages ## The long runs; dated figures go to docs/proof/
 	scripts/stages proof
+
+sim: ## Clusters in virtual time, SEEDS=2000 unless given; a table of what was found
+	HCL_SIM_SEEDS=$(SEEDS) cargo test --locked --release -p hcl-firstboot --test sim -- --nocapture
 
 bench: test-packages builder node ## Injection and bootstrap against the alternatives, side by side
 	scripts/bench

@@ -6,7 +6,7 @@
 use std::{fmt, path::Path, str::FromStr};
 
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 /// Where the key lies on a card: readable by root only.

@@ -25,17 +25,12 @@ pub struct Rules {
 
 impl Rules {
     /// A record came onto a card.
-    pub fn persisted(&mut self, record: &Record) -> Result<(), String> {
-        let Some(membership) = &record.membership else { return Ok(()) };
+    pub fn persisted(&mut self, record: &Record) {
+        let Some(membership) = &record.membership else { return };
+        // Whoever joins another cluster gives up its address in the one before.
+        self.addresses.retain(|(node, incarnation), _| *node != record.node || *incarnation == membership.incarnation);
         if membership.founder.is_some() {
             self.founded.insert(membership.incarnation);
-        }
-        let Some(address) = membership.address else { return Ok(()) };
-        let before = *self.addresses.entry((record.node, membership.incarnation)).or_insert(address);
-        if before == address {
-            Ok(())
-        } else {
-            Err(format!("2: node {:?} had {before} in incarnation {:?} and has {address} now", record.node, membership.incarnation))
         }
     }
 
@@ -66,13 +61,25 @@ impl Rules {
         }
     }
 
-    /// Rule 3 again: an address is used once it is remembered.
-    pub fn took(&self, address: Ipv4Addr, disk: Option<&Record>) -> Result<(), String> {
+    /// Rule 3 again: an address is used once it is remembered. And rule 2: it stays the same.
+    pub fn took(&mut self, address: Ipv4Addr, disk: Option<&Record>) -> Result<(), String> {
         let membership = disk.and_then(|record| record.membership.as_ref());
         let right = membership.is_some_and(|membership| match address {
             LEADER => membership.founder.is_some(),
             _ => membership.address == Some(address),
         });
-        if right { Ok(()) } else { Err(format!("3: {address} is in use and not on the disk")) }
+        if !right {
+            return Err(format!("3: {address} is in use and not on the disk"));
+        }
+        let (Some(record), Some(membership)) = (disk, membership) else { return Ok(()) };
+        if address == LEADER {
+            return Ok(());
+        }
+        let before = *self.addresses.entry((record.node, membership.incarnation)).or_insert(address);
+        if before == address {
+            Ok(())
+        } else {
+            Err(format!("2: node {:?} had {before} in incarnation {:?} and has {address} now", record.node, membership.incarnation))
+        }
     }
 }

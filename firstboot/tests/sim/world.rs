@@ -84,6 +84,7 @@ enum What {
     Deliver(usize, u32, Packet),
     Timer(usize, u32),
     Links(usize, u32, Link),
+    List(usize, u32),
 }
 
 struct Host {
@@ -221,6 +222,10 @@ impl World {
             match what {
                 What::PowerOn(place) => self.power_on(place),
                 What::Heard(place, life) => self.event(place, life, Event::Heard),
+                What::List(place, life) => {
+                    let list = vec![self.wired(place)];
+                    self.event(place, life, Event::Listed(list));
+                }
                 What::Links(place, life, link) => self.event(place, life, Event::LinkChanged(link)),
                 What::Timer(place, life) => {
                     let due = self.hosts[place].node.as_ref().and_then(Node::next_timeout).map(|(due, _)| due);
@@ -234,6 +239,10 @@ impl World {
         if self.outcome.broken.is_none() {
             let rule = self.settled();
             self.broke(rule);
+        }
+        if matches!(self.class, Class::Bounded | Class::Mute | Class::Copies) && self.rules.founded.len() > 1 {
+            let rule = format!("1a: {} nodes of one key have founded", self.rules.founded.len());
+            self.broke(Err(rule));
         }
     }
 
@@ -261,16 +270,20 @@ impl World {
         };
         let (node, actions) = Node::start(setup, base + now);
         host.node = Some(node);
-        let mac = Some(host.mac);
-        let eth0 = Link { index: 2, name: "eth0".into(), kind: LinkKind::Wired, mac, up: true, carrier: true };
         self.log(&format!("{place} power on, mute for {} ms", mute.as_millis()));
         self.act(place, actions);
-        self.event(place, life, Event::Listed(vec![eth0]));
+        // The card may be slow already.
+        self.at(now, What::List(place, life));
         if self.mutation == Mutation::NoSilenceRule {
-            self.at(now + MS, What::Heard(place, life));
+            self.at(now + MS * 50, What::Heard(place, life));
         } else if !quiet {
             self.at(now + mute + first, What::Heard(place, life));
         }
+    }
+
+    fn wired(&self, place: usize) -> Link {
+        let mac = Some(self.hosts[place].mac);
+        Link { index: 2, name: "eth0".into(), kind: LinkKind::Wired, mac, up: true, carrier: true }
     }
 
     fn event(&mut self, place: usize, life: u32, event: Event) {
@@ -286,6 +299,7 @@ impl World {
                 Event::Heard => What::Heard(place, life),
                 Event::Received { packet, .. } => What::Deliver(place, life, packet),
                 Event::LinkChanged(link) => What::Links(place, life, link),
+                Event::Listed(_) => What::List(place, life),
                 _ => What::Timer(place, life),
             };
             return self.at(at, what);
@@ -327,9 +341,8 @@ impl World {
                         lag += self.dice.between(Duration::ZERO, Duration::from_secs(2));
                     }
                     self.hosts[place].busy_until = self.now + lag;
-                    let rule = self.rules.persisted(&record);
+                    self.rules.persisted(&record);
                     self.hosts[place].disk = Some(*record);
-                    self.broke(rule);
                 }
                 Action::SetAddress { address, valid_for, .. } => self.set_address(place, address, valid_for),
                 Action::DropAddress { address } => {
@@ -361,8 +374,7 @@ impl World {
     fn power_cut(&mut self, place: usize, written: Option<Record>) {
         self.log(&format!("{place} power cut, written: {}", written.is_some()));
         if let Some(record) = written {
-            let rule = self.rules.persisted(&record);
-            self.broke(rule);
+            self.rules.persisted(&record);
             self.hosts[place].disk = Some(record);
         }
         self.hosts[place].node = None;

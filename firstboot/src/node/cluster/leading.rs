@@ -54,7 +54,12 @@ pub(super) struct Leading {
 /// Our own member address.
 #[derive(Clone, Copy, Debug)]
 enum Own {
-    Probing { sent: u8, next_at: Instant },
+    Probing {
+        sent: u8,
+        next_at: Instant,
+        /// Whether we had it before: then it is waited for, not given up.
+        had: bool,
+    },
     Held(Ipv4Addr),
 }
 
@@ -100,6 +105,7 @@ impl Cluster {
     pub(super) fn lead(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
         let Some(server) = self.server(now) else { return };
         let own = server.own_address();
+        let had = self.membership().is_some_and(|membership| membership.address == Some(own));
         let news = self.keep_ledger(&server);
         if news || self.on_disk != self.record {
             self.persist(actions);
@@ -111,7 +117,7 @@ impl Cluster {
             self.hold(own, actions);
             Own::Held(own)
         } else {
-            Own::Probing { sent: 0, next_at: now }
+            Own::Probing { sent: 0, next_at: now, had }
         };
         actions.push(Action::Mark(Marker::Leader { address: leader }));
         let leading = Leading {
@@ -201,7 +207,7 @@ impl Cluster {
     fn probe_own(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let mac = self.mac();
         let Phase::Leading(leading) = &mut self.phase else { return };
-        let Own::Probing { sent, next_at } = &mut leading.own else { return };
+        let Own::Probing { sent, next_at, .. } = &mut leading.own else { return };
         if now < *next_at {
             return;
         }
@@ -228,7 +234,7 @@ impl Cluster {
         seal(&seals, &mut message, &Seal { node, incarnation: Some(incarnation) });
         let mut out = Vec::new();
         leading.server.handle(now, mac, Ipv4Addr::UNSPECIFIED, &message, &mut out);
-        leading.own = Own::Probing { sent: 0, next_at: now + ROUND };
+        leading.own = Own::Probing { sent: 0, next_at: now + ROUND, had: false };
         self.serve(out, actions);
     }
 
@@ -246,6 +252,13 @@ impl Cluster {
         let Phase::Leading(leading) = &mut self.phase else { return };
         let own = leading.server.own_address();
         let held = leading.own_address().is_some();
+        match &mut leading.own {
+            Own::Probing { sent, next_at, had: true } if concerns(arp, own) => {
+                (*sent, *next_at) = (0, now + DEFENCE);
+                return;
+            }
+            _ => {}
+        }
         if !held && concerns(arp, own) {
             return self.decline_own(now, actions);
         }

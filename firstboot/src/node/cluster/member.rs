@@ -34,6 +34,8 @@ pub(super) struct Reclaiming {
     pub(super) address: Ipv4Addr,
     /// Whether card or board are others than those that it became a member on.
     elsewhere: bool,
+    /// Who else has it.
+    taken: Option<Mac>,
     /// Who else has the leader's address.
     leader_taken: Option<Mac>,
     sent: u8,
@@ -87,7 +89,7 @@ impl Cluster {
     pub(super) fn reclaim(&mut self, now: Instant, address: Ipv4Addr, actions: &mut Vec<Action>) {
         let elsewhere = self.record.hardware.differs(&self.hardware);
         let next_at = now + self.random.up_to(ROUND);
-        let reclaiming = Reclaiming { address, elsewhere, leader_taken: None, sent: 0, next_at };
+        let reclaiming = Reclaiming { address, elsewhere, taken: None, leader_taken: None, sent: 0, next_at };
         let reason = if elsewhere {
             format!("this card was {address} on other hardware: asking whether that is still there")
         } else {
@@ -117,36 +119,44 @@ impl Cluster {
             }
             return;
         }
-        let (address, elsewhere, leader_taken) = (reclaiming.address, reclaiming.elsewhere, reclaiming.leader_taken);
+        let (address, elsewhere) = (reclaiming.address, reclaiming.elsewhere);
+        let (taken, leader_taken) = (reclaiming.taken, reclaiming.leader_taken);
         if elsewhere {
             // Nobody answers for it: the card was moved, or the board changed.
             self.record.hardware = self.hardware.clone();
             self.persist(actions);
         }
-        if !founder {
-            return self.follow_again(now, address, "the address is free", actions);
-        }
-        match &self.rival {
-            Some(rival) if self.loses_to(&rival.notice) => {
-                let rival = rival.clone();
-                if self.is_provisional() {
-                    self.join_other(now, &rival, Some(address), actions);
-                } else {
-                    self.give_way(now, address, &rival.notice, actions);
-                }
+        let rival = self.rival.clone().filter(|rival| self.is_provisional() && (!founder || self.loses_to(&rival.notice)));
+        match (rival, &self.rival, taken, leader_taken) {
+            // Nobody would miss what we belonged to, and its address is somebody's in the cluster that stays.
+            (Some(rival), _, taken, _) if founder || taken.is_some() => {
+                let old = taken.is_none().then_some(address);
+                self.join_other(now, &rival, old, actions);
             }
-            None if leader_taken.is_some() => {
-                let who = leader_taken.map(|mac| mac.to_string()).unwrap_or_default();
+            (_, Some(rival), _, _) if founder && self.loses_to(&rival.notice) => {
+                let notice = rival.notice.clone();
+                self.give_way(now, address, &notice, actions);
+            }
+            (_, None, _, Some(who)) if founder => {
                 let leader = self.leader_address();
                 let reason = format!("{leader} belongs to a machine that is no node of this lab ({who}): take it off this VLAN");
                 self.aside(now, reason, actions);
             }
-            _ => self.lead(now, address, "led this cluster before", actions),
+            (_, _, taken, _) if founder => {
+                // Without its own address a leader still leads; it takes that once it is free.
+                let source = if taken.is_some() { self.leader_address() } else { address };
+                self.lead(now, source, "led this cluster before", actions);
+            }
+            (_, _, Some(who), _) => {
+                let reason = format!("{address}, this node's address, is in use by {who}: take that machine off this VLAN");
+                self.aside(now, reason, actions);
+            }
+            _ => self.follow_again(now, address, "the address is free", actions),
         }
     }
 
     pub(super) fn reclaiming_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
-        let leader = self.leader_address();
+        let (leader, mac) = (self.leader_address(), self.mac());
         let Phase::Reclaiming(reclaiming) = &mut self.phase else { return };
         if arp.sender == leader {
             reclaiming.leader_taken = Some(arp.sender_mac);
@@ -154,14 +164,12 @@ impl Cluster {
         let address = reclaiming.address;
         if concerns(arp, address) {
             let elsewhere = reclaiming.elsewhere;
-            if elsewhere || (arp.is_probe() && self.mac() < arp.sender_mac) {
-                // A copy, or two copies at once: the identity stays with one.
+            if elsewhere {
                 return self.forget(now, format!("{address} is in use by {}: this card is a copy", arp.sender_mac), actions);
             }
-            if !arp.is_probe() {
-                let reason =
-                    format!("{address}, this node's address, is in use by {}: take that machine off this VLAN", arp.sender_mac);
-                self.aside(now, reason, actions);
+            // Of two who come back with one address, from two clusters, one goes first.
+            if !arp.is_probe() || mac < arp.sender_mac {
+                reclaiming.taken = Some(arp.sender_mac);
             }
         }
     }
