@@ -24,7 +24,9 @@ fn from_environment(name: &str) -> Option<u64> {
 /// Runs `seeds` of `class` on all cores.
 fn run_all(class: Class, from: u64, seeds: u64, mutation: Mutation) -> Vec<(u64, Outcome)> {
     let cores = thread::available_parallelism().map_or(2, usize::from) as u64;
-    let of_core = |core: u64| move || (from + core..from + seeds).step_by(cores as usize).map(|seed| (seed, run(class, seed, mutation))).collect();
+    let of_core = |core: u64| {
+        move || (from + core..from + seeds).step_by(cores as usize).map(|seed| (seed, run(class, seed, mutation))).collect()
+    };
     let threads: Vec<thread::JoinHandle<Vec<(u64, Outcome)>>> = (0..cores).map(|core| thread::spawn(of_core(core))).collect();
     threads.into_iter().flat_map(|thread| thread.join().expect("a simulation panicked")).collect()
 }

@@ -79,7 +79,10 @@ impl Rules {
         if before == address {
             Ok(())
         } else {
-            Err(format!("2: node {:?} had {before} in incarnation {:?} and has {address} now", record.node, membership.incarnation))
+            Err(format!(
+                "2: node {:?} had {before} in incarnation {:?} and has {address} now",
+                record.node, membership.incarnation
+            ))
         }
     }
 }

@@ -161,7 +161,11 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
     };
     let staggered = world.dice.chance(50);
     for place in 0..count {
-        let at = if staggered { world.dice.between(Duration::ZERO, Duration::from_secs(20)) } else { MS * world.dice.below(300) as u32 };
+        let at = if staggered {
+            world.dice.between(Duration::ZERO, Duration::from_secs(20))
+        } else {
+            MS * world.dice.below(300) as u32
+        };
         world.at(at, What::PowerOn(place));
     }
     if class == Class::Parts {
@@ -248,7 +252,8 @@ impl World {
 
     fn power_on(&mut self, place: usize) {
         let seed = std::array::from_fn(|_| self.dice.next() as u8);
-        let mute = if self.class == Class::Mute { self.dice.between(Duration::ZERO, Duration::from_secs(30)) } else { Duration::ZERO };
+        let mute =
+            if self.class == Class::Mute { self.dice.between(Duration::ZERO, Duration::from_secs(30)) } else { Duration::ZERO };
         // On some wires there is nobody else to be heard.
         let quiet = self.dice.chance(15);
         let first = self.dice.between(Duration::ZERO, Duration::from_secs(3));
@@ -389,7 +394,8 @@ impl World {
         if members == 0 {
             return;
         }
-        let disks: Vec<_> = self.hosts.iter().filter_map(|host| host.disk.clone().filter(|disk| disk.membership.is_some())).collect();
+        let disks: Vec<_> =
+            self.hosts.iter().filter_map(|host| host.disk.clone().filter(|disk| disk.membership.is_some())).collect();
         let disk = disks[self.dice.below(disks.len() as u64) as usize].clone();
         let place = self.hosts.len();
         let hardware = Hardware { card: Some("copy".into()), board: Some("another board".into()) };
@@ -416,7 +422,8 @@ impl World {
         let incarnation = |host: &Host| host.disk.as_ref().and_then(|disk| disk.membership.as_ref()).map(|of| of.incarnation);
         let ours = incarnation(&self.hosts[place]);
         let holds = |host: &Host| host.addresses.get(&address).is_some_and(|until| until.is_none_or(|until| now < until));
-        let twice = self.hosts.iter().enumerate().find(|(other, host)| *other != place && holds(host) && incarnation(host) == ours);
+        let twice =
+            self.hosts.iter().enumerate().find(|(other, host)| *other != place && holds(host) && incarnation(host) == ours);
         // Parts of a network cannot know of each other; a copy is another matter than two members.
         let knowable = self.class != Class::Parts || !self.faulty();
         let rule = match twice {
