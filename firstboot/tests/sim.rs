@@ -103,3 +103,10 @@ fn without_the_silence_rule_two_found() {
     let outcomes = run_all(Class::Mute, 0, 200, Mutation::NoSilenceRule);
     assert!(outcomes.iter().any(|(_, outcome)| outcome.foundings > 1), "the rule makes no difference");
 }
+
+#[test]
+fn without_the_tie_break_two_found() {
+    let outcomes = run_all(Class::Bounded, 0, 50, Mutation::NoTieBreak);
+    let found = outcomes.iter().filter_map(|(_, outcome)| outcome.broken.as_ref()).any(|rule| rule.starts_with("1a:"));
+    assert!(found, "the tie-break makes no difference");
+}

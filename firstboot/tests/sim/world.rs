@@ -59,6 +59,8 @@ pub enum Mutation {
     PersistLast,
     /// A frame counts as heard at once.
     NoSilenceRule,
+    /// Nobody sees what others claim.
+    NoTieBreak,
 }
 
 /// How a run ended.
@@ -436,10 +438,13 @@ impl World {
 
     fn send(&mut self, from: usize, packet: Packet, lag: Duration) {
         let frame = wire::encode(&packet);
-        let packet = match wire::decode(&frame) {
+        let mut packet = match wire::decode(&frame) {
             Ok(decoded) => decoded,
             Err(dropped) => return self.broke(Err(format!("codec: {packet:?} came back as: {dropped}"))),
         };
+        if let (Mutation::NoTieBreak, Body::Mdns { message, .. }) = (self.mutation, &mut packet.body) {
+            message.authorities.clear();
+        }
         let sent_at = self.now + lag;
         for to in 0..self.hosts.len() {
             let host = &self.hosts[to];

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Cluster, LEADER_SILENCE, Phase};
+use super::{Cluster, Phase};
 use crate::{
     attach,
     node::{Action, Lease, Peer, Role, Summary},
@@ -135,10 +135,5 @@ impl Cluster {
             wanted.push(("master".to_owned(), lan.address));
         }
         wanted
-    }
-
-    /// Whether the leader was heard not long ago.
-    pub fn hears_leader(&self, now: std::time::Instant) -> bool {
-        self.leader.as_ref().is_some_and(|leader| now < leader.at + LEADER_SILENCE)
     }
 }
