@@ -17,7 +17,7 @@
 //!
 //! Aside stands for what a person must change first: it says so and looks again. Why two nodes never both found, as long as of
 //! four consecutive packets each way one arrives: a founder asks sixteen times in its way, every 250 ms, and what it asserts
-//! itself goes out as often; see [`founding`].
+//! itself goes out as often; see `cluster/founding.rs`.
 
 mod answers;
 mod arps;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::link::Mac;
 
-/// The option that carries a member's [`crate::seal`]: the first of the site-specific ones (RFC 3942).
+/// The option that carries a member's [`crate::node::dhcp::Seal`]: the first of the site-specific ones (RFC 3942).
 pub const SEAL_OPTION: u8 = 224;
 
 /// Option 53.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hcl_firstboot::{
-    identity::Hardware,
+    identity::{Hardware, Incarnation},
     key::ClusterKey,
     link::{Link, LinkKind, Mac},
     node::{Action, Event, Node, Role, Setup, Wire},
@@ -34,10 +34,15 @@ pub enum Class {
     Cuts,
     /// A card was copied once it was a member.
     Copies,
+    /// As parts; and one of the clusters gets something that a user would miss.
+    Used,
+    /// Half of the cards have another key.
+    Keys,
 }
 
 impl Class {
-    pub const ALL: [Self; 6] = [Self::Bounded, Self::Mute, Self::Loss, Self::Parts, Self::Cuts, Self::Copies];
+    pub const ALL: [Self; 8] =
+        [Self::Bounded, Self::Mute, Self::Loss, Self::Parts, Self::Cuts, Self::Copies, Self::Used, Self::Keys];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -47,6 +52,8 @@ impl Class {
             Self::Parts => "parts",
             Self::Cuts => "cuts",
             Self::Copies => "copies",
+            Self::Used => "used",
+            Self::Keys => "keys",
         }
     }
 }
@@ -90,6 +97,7 @@ enum What {
 }
 
 struct Host {
+    key: ClusterKey,
     mac: Mac,
     hardware: Hardware,
     node: Option<Node>,
@@ -121,10 +129,12 @@ struct World {
     rules: Rules,
     outcome: Outcome,
     leader_at: Option<Duration>,
+    /// The founding that must not be lost.
+    used: Option<Incarnation>,
 }
 
-fn key() -> ClusterKey {
-    ClusterKey::new([0x5a; 32])
+fn key(number: u8) -> ClusterKey {
+    ClusterKey::new([0x5a + number; 32])
 }
 
 /// One run.
@@ -133,6 +143,7 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
     let count = [1, 2, 2, 3, 3, 3, 4, 5, 8, 16][dice.below(10) as usize];
     let faults_end = dice.between(Duration::from_secs(20), Duration::from_secs(120));
     let host = |place: usize| Host {
+        key: key(if class == Class::Keys { place as u8 % 2 } else { 0 }),
         mac: Mac([2, 0, 0, 0, 0, place as u8 + 1]),
         hardware: Hardware { card: Some(format!("card {place}")), board: Some(format!("board {place}")) },
         node: None,
@@ -160,6 +171,7 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
         rules: Rules::default(),
         outcome: Outcome::default(),
         leader_at: None,
+        used: None,
     };
     let staggered = world.dice.chance(50);
     for place in 0..count {
@@ -170,7 +182,7 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
         };
         world.at(at, What::PowerOn(place));
     }
-    if class == Class::Parts {
+    if matches!(class, Class::Parts | Class::Used) {
         for from in 0..count {
             for to in 0..count {
                 if world.dice.chance(40) {
@@ -214,7 +226,7 @@ impl World {
 
     fn play(&mut self) {
         let end = self.faults_end + SETTLE;
-        let mut copied = self.class != Class::Copies;
+        let mut copied = !matches!(self.class, Class::Copies | Class::Used);
         while let Some(Reverse((at, id))) = self.queue.pop() {
             if at > end || self.outcome.broken.is_some() {
                 break;
@@ -222,7 +234,7 @@ impl World {
             self.now = at;
             if !copied && self.now >= self.faults_end / 2 {
                 copied = true;
-                self.copy_card();
+                if self.class == Class::Copies { self.copy_card() } else { self.establish() }
             }
             let Some(what) = self.what.remove(&id) else { continue };
             match what {
@@ -270,7 +282,7 @@ impl World {
         let life = host.life;
         let setup = Setup {
             config: Default::default(),
-            key: Some(key()),
+            key: Some(host.key.clone()),
             record: host.disk.clone(),
             hardware: host.hardware.clone(),
             seed,
@@ -357,7 +369,8 @@ impl World {
                 }
                 Action::Close => self.hosts[place].addresses.clear(),
                 Action::Send { wire: Wire::Cluster, packet } => {
-                    let rule = self.rules.sent(&packet, self.hosts[place].disk.as_ref(), &key().seals());
+                    let host = &self.hosts[place];
+                    let rule = self.rules.sent(&packet, host.disk.as_ref(), &host.key.seals());
                     self.broke(rule);
                     self.send(place, packet, lag);
                 }
@@ -402,6 +415,7 @@ impl World {
         let place = self.hosts.len();
         let hardware = Hardware { card: Some("copy".into()), board: Some("another board".into()) };
         self.hosts.push(Host {
+            key: key(0),
             mac: Mac([2, 0, 0, 0, 1, place as u8]),
             hardware,
             node: None,
@@ -417,6 +431,17 @@ impl World {
         self.power_on(place);
     }
 
+    /// A user puts something into one of the clusters.
+    fn establish(&mut self) {
+        let leads = |host: &Host| host.node.as_ref().is_some_and(|node| node.summary().role == Role::Leader);
+        let leaders: Vec<_> = (0..self.hosts.len()).filter(|place| leads(&self.hosts[*place])).collect();
+        let Some(place) = leaders.get(self.dice.below(leaders.len() as u64) as usize).copied() else { return };
+        let life = self.hosts[place].life;
+        self.used = self.hosts[place].node.as_ref().and_then(|node| node.summary().incarnation);
+        self.log(&format!("{place} holds something that a user would miss"));
+        self.event(place, life, Event::Established);
+    }
+
     fn set_address(&mut self, place: usize, address: Ipv4Addr, valid_for: Option<Duration>) {
         let rule = self.rules.took(address, self.hosts[place].disk.as_ref());
         self.broke(rule);
@@ -427,7 +452,7 @@ impl World {
         let twice =
             self.hosts.iter().enumerate().find(|(other, host)| *other != place && holds(host) && incarnation(host) == ours);
         // Parts of a network cannot know of each other; a copy is another matter than two members.
-        let knowable = self.class != Class::Parts || !self.faulty();
+        let knowable = !(matches!(self.class, Class::Parts | Class::Used) && self.faulty());
         let rule = match twice {
             Some((other, _)) if knowable => Err(format!("2: {place} and {other} of one incarnation have {address}")),
             _ => Ok(()),
@@ -479,8 +504,8 @@ impl World {
                 lost
             }
             Class::Loss => self.dice.chance(20),
-            Class::Parts => self.cut.contains_key(&(from, to)),
-            Class::Mute | Class::Cuts | Class::Copies => false,
+            Class::Parts | Class::Used => self.cut.contains_key(&(from, to)),
+            Class::Mute | Class::Cuts | Class::Copies | Class::Keys => false,
         }
     }
 
@@ -501,12 +526,29 @@ impl World {
         self.event(place, life, Event::Received { wire: Wire::Cluster, packet });
     }
 
-    /// Rule 1b: one leader, all others follow it, each with an address of its own.
+    /// Rule 1b: one leader, all others follow it, each with an address of its own. Of two keys one runs and the other explains.
     fn settled(&mut self) -> Result<(), String> {
-        let running: Vec<_> = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(Node::summary).collect();
-        if running.len() < self.hosts.len() {
+        if self.hosts.iter().any(|host| host.node.is_none()) {
             return Err("a machine is still without power".into());
         }
+        if self.class != Class::Keys {
+            return self.settled_of(&key(0));
+        }
+        let of_key = |number| {
+            let hosts = self.hosts.iter().filter(move |host| host.key == key(number));
+            hosts.filter_map(|host| host.node.as_ref()).map(Node::summary).collect::<Vec<_>>()
+        };
+        let aside = |number| of_key(number).iter().all(|summary| summary.role == Role::None && !summary.complaints.is_empty());
+        match (aside(0), aside(1)) {
+            (_, true) => self.settled_of(&key(0)),
+            (true, false) => self.settled_of(&key(1)),
+            (false, false) => Err("1b: two labs of two keys run on one wire".into()),
+        }
+    }
+
+    fn settled_of(&self, key: &ClusterKey) -> Result<(), String> {
+        let hosts = self.hosts.iter().filter(|host| host.key == *key);
+        let running: Vec<_> = hosts.filter_map(|host| host.node.as_ref()).map(Node::summary).collect();
         let leaders = running.iter().filter(|summary| summary.role == Role::Leader).count();
         if leaders != 1 {
             return Err(format!("1b: {leaders} leaders after all faults have ended"));
@@ -521,6 +563,9 @@ impl World {
             if summary.role == Role::Follower && summary.lease.is_none() {
                 return Err(format!("1b: node {place} follows without a lease: {}", summary.reason));
             }
+        }
+        if self.used.is_some() && running[0].incarnation != self.used {
+            return Err("1b: the cluster that held something is lost".into());
         }
         let mut addresses: Vec<_> = running.iter().filter_map(|summary| summary.address).collect();
         addresses.sort();

@@ -316,7 +316,7 @@ impl Client {
         self.send(now, out);
     }
 
-    /// When to call [`Client::timeout`].
+    /// When to call `timeout`.
     pub fn next_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Init { at } => Some(*at),
