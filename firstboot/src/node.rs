@@ -92,6 +92,11 @@ pub enum Event {
     },
     /// The addresses that this machine has on networks other than the cluster's, the home network's first.
     LanAddresses(Vec<LanAddress>),
+    /// [`Action::Open`] could not be done: we hear nothing, and must not take that for silence.
+    OpenFailed {
+        /// What the system said.
+        error: String,
+    },
     /// [`Action::Persist`] could not be done: nothing after it was done either.
     PersistFailed {
         /// What the system said.
@@ -228,3 +233,6 @@ impl Node {
         self.cluster.summary(self.attachment.summary())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,10 @@ impl Driver {
             }
             Action::Open { cluster, lan } => {
                 let opened = self.open(cluster, lan);
-                self.settle(links_changed("opening the cluster's network", opened));
+                match links_changed("opening the cluster's network", opened) {
+                    Err(fault) => self.events.push_back(Event::OpenFailed { error: fault.to_string() }),
+                    done => self.settle(done),
+                }
             }
             Action::Close => self.close(),
             Action::Send { wire, packet } => self.send(wire, &packet),

@@ -100,6 +100,10 @@ pub struct Cluster {
     stopping: bool,
     /// How often in a row somebody had the leader's address without saying so in a record.
     suspicions: u8,
+    /// Whether our sockets could not be opened.
+    deaf: bool,
+    /// The reason for standing aside that was told last.
+    told: Option<String>,
 }
 
 /// A notice, and when and from where it came.
@@ -193,10 +197,11 @@ impl Cluster {
             disk: None,
             stopping: false,
             suspicions: 0,
+            deaf: false,
+            told: None,
         };
         if cluster.seals.is_none() {
             cluster.reason = NO_KEY.to_owned();
-            actions.push(Action::Mark(Marker::Fault { reason: NO_KEY.to_owned() }));
         }
         let strange = cluster.membership().is_none() && cluster.record.membership.is_some();
         if strange && cluster.seals.is_some() {
@@ -221,11 +226,24 @@ impl Cluster {
         let Some(ready) = link else { return };
         self.linked_at = now;
         self.heard = false;
-        let lan = (ready.parent != ready.cluster).then_some(ready.parent);
-        actions.push(Action::Open { cluster: ready.cluster, lan });
-        actions.push(Action::AwaitFrame { index: ready.parent });
+        let parent = ready.parent;
         self.link = Some(ready);
+        self.open(actions);
+        actions.push(Action::AwaitFrame { index: parent });
         self.begin(now, actions);
+    }
+
+    fn open(&self, actions: &mut Vec<Action>) {
+        let Some(link) = &self.link else { return };
+        let lan = (link.parent != link.cluster).then_some(link.parent);
+        actions.push(Action::Open { cluster: link.cluster, lan });
+    }
+
+    /// Deaf, we would take a cluster for silence and found another one.
+    fn open_failed(&mut self, now: Instant, error: &str, actions: &mut Vec<Action>) {
+        self.deaf = true;
+        actions.push(Action::Close);
+        self.aside(now, format!("{error}; see `journalctl -u hcl-firstboot`"), actions);
     }
 
     /// From a link that is ready on.
@@ -235,6 +253,9 @@ impl Cluster {
         self.rival = None;
         if self.seals.is_none() {
             return self.go(now, Phase::Off, NO_KEY, actions);
+        }
+        if std::mem::take(&mut self.deaf) {
+            self.open(actions);
         }
         if let Some(reason) = self.obstacle(now) {
             return self.aside(now, reason, actions);
@@ -246,6 +267,7 @@ impl Cluster {
     }
 
     pub(super) fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        let stops = event == Event::Stopping;
         if let Event::PersistFailed { error } = event {
             self.persist_failed(now, error, actions);
         } else {
@@ -253,6 +275,7 @@ impl Cluster {
                 self.on_disk = self.record.clone();
             }
             match event {
+                Event::OpenFailed { error } => self.open_failed(now, &error, actions),
                 Event::Heard if !self.heard => self.hear(now),
                 Event::Received { wire, packet } => self.received(now, wire, packet, actions),
                 Event::LanAddresses(addresses) => self.lan_addresses(now, addresses, actions),
@@ -269,6 +292,9 @@ impl Cluster {
             self.lan_names.run(now, mac, wanted, &mut self.random, actions);
         }
         self.tell_hosts(actions);
+        if stops {
+            actions.push(Action::Stopped);
+        }
     }
 
     /// What is due now.
@@ -363,10 +389,7 @@ impl Cluster {
             (Phase::Off, _) => {}
             _ => {
                 actions.push(Action::Close);
-                if let Some(link) = &self.link {
-                    let lan = (link.parent != link.cluster).then_some(link.parent);
-                    actions.push(Action::Open { cluster: link.cluster, lan });
-                }
+                self.open(actions);
                 self.aside(now, reason, actions);
             }
         }
@@ -396,9 +419,10 @@ impl Cluster {
     }
 
     fn aside(&mut self, now: Instant, reason: String, actions: &mut Vec<Action>) {
-        let told = matches!(self.phase, Phase::Aside { .. }) && self.reason == reason;
-        if !told {
+        // It looks again every ten seconds; the console hears a reason once.
+        if self.told.as_ref() != Some(&reason) {
             actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
+            self.told = Some(reason.clone());
         }
         self.go(now, Phase::Aside { retry_at: now + ASIDE }, reason, actions);
     }
@@ -439,7 +463,6 @@ impl Cluster {
         actions.push(Action::DropAddress { address: self.leader_address() });
         self.stopping = true;
         self.go(now, Phase::Off, "the program was asked to end", actions);
-        actions.push(Action::Stopped);
     }
 
     fn go(&mut self, now: Instant, phase: Phase, reason: impl Into<String>, actions: &mut Vec<Action>) {
@@ -460,5 +483,4 @@ impl Cluster {
     }
 }
 
-const NO_KEY: &str =
-    "this card has no cluster key (/etc/hcl/cluster.key): it forms no cluster; build the image again, or copy the key of the lab";
+const NO_KEY: &str = "this card has no cluster key: it forms no cluster";

@@ -119,6 +119,7 @@ impl Cluster {
         } else {
             Own::Probing { sent: 0, next_at: now, had }
         };
+        self.told = None;
         actions.push(Action::Mark(Marker::Leader { address: leader }));
         let leading = Leading {
             server,

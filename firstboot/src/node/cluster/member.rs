@@ -277,6 +277,7 @@ impl Cluster {
         self.hold(address, actions);
         let leader = self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone());
         actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
+        self.told = None;
         let following = Following { address, client, found: Vec::new(), defended_at: None };
         self.go(now, Phase::Following(Box::new(following)), format!("{leader} gave {address}"), actions);
         self.answer_at = Some(now);

@@ -90,7 +90,7 @@ impl Cluster {
 
     fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
-        if matches!(self.phase, Phase::Aside { .. }) || self.seals.is_none() {
+        if matches!(self.phase, Phase::Aside { .. }) {
             complaints.push(self.reason.clone());
         }
         complaints.extend(self.disk.clone());
