@@ -224,7 +224,9 @@ fn foreign_clients_get_an_address_for_strangers_and_no_router() {
     let dhclient = lab.host();
     let script = lab.script(dhclient, "$reason", "$new_ip_address");
     let at = lab.at(dhclient, "").display().to_string();
-    lab.sh(&format!("nsenter -t $h{dhclient} -n dhclient -1 -d -sf {script} -lf {at}leases -pf {at}pid eth0 >{at}log 2>&1 & dhclient=$!"));
+    lab.sh(&format!(
+        "nsenter -t $h{dhclient} -n dhclient -1 -d -sf {script} -lf {at}leases -pf {at}pid eth0 >{at}log 2>&1 & dhclient=$!"
+    ));
     assert_ne!(in_range(&lab.until_line(dhclient, "told", "BOUND")), bound);
     lab.until(node, |status| status["strangers"] == 2);
 }
