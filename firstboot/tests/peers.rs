@@ -5,16 +5,19 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "common/shell.rs"]
+mod shell;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+
+use self::shell::Shell;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hcl-firstboot");
 /// On a wire that speaks a leader takes five seconds; on one that is silent 40.
@@ -22,48 +25,22 @@ const BOUND: Duration = Duration::from_secs(120);
 
 /// A wire, as a bridge in a namespace of its own; all that runs in there ends with it.
 struct Lab {
-    shell: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    shell: Shell,
     folder: tempfile::TempDir,
     hosts: usize,
 }
 
 impl Lab {
     fn new() -> Self {
-        let mut shell = Command::new("unshare")
-            .args(["--map-root-user", "--net", "--mount-proc", "--pid", "--fork", "--kill-child", "sh"])
-            .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
-            .env_remove("JOURNAL_STREAM")
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare is needed: apt-get install util-linux");
-        let (input, output) = (shell.stdin.take().unwrap(), BufReader::new(shell.stdout.take().unwrap()));
-        let mut lab = Self { shell, input, output, folder: tempfile::tempdir().unwrap(), hosts: 0 };
+        let shell = Shell::new(&["--map-root-user", "--net", "--mount-proc", "--pid", "--fork", "--kill-child"], None);
+        let mut lab = Self { shell, folder: tempfile::tempdir().unwrap(), hosts: 0 };
         lab.sh("ip link set lo up && ip link add br0 type bridge forward_delay 0 && ip link set br0 up");
         lab
     }
 
-    fn try_sh(&mut self, command: &str) -> (i32, String) {
-        writeln!(self.input, "{{ {command} ; }} 2>&1; echo \"@@ $?\"").unwrap();
-        let mut text = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the shell ended at {command}");
-            if let Some(code) = line.strip_prefix("@@ ") {
-                return (code.trim().parse().unwrap(), text);
-            }
-            text.push_str(&line);
-        }
-    }
-
     #[track_caller]
     fn sh(&mut self, command: &str) -> String {
-        let (code, text) = self.try_sh(command);
-        assert_eq!(code, 0, "{command}\n{text}");
-        text
+        self.shell.sh(command)
     }
 
     /// A machine on the wire.
@@ -152,13 +129,6 @@ impl Lab {
         std::os::unix::fs::PermissionsExt::set_mode(&mut rights, 0o755);
         fs::set_permissions(&script, rights).unwrap();
         script.display().to_string()
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
     }
 }
 
