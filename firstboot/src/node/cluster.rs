@@ -60,6 +60,8 @@ pub(super) const ARP_PROBES: u8 = 3;
 pub(super) const MUTE: Duration = Duration::from_secs(35);
 /// How long a leader that is not heard still counts as there.
 pub(super) const LEADER_SILENCE: Duration = Duration::from_secs(60);
+/// How often a conflict about an address of ours is answered (RFC 5227, section 2.4 (b)).
+pub(super) const DEFENCE: Duration = Duration::from_secs(10);
 /// How long we stand aside before looking again.
 const ASIDE: Duration = Duration::from_secs(10);
 /// For how long what another key's lab says counts.
@@ -203,12 +205,10 @@ impl Cluster {
         if cluster.seals.is_none() {
             cluster.reason = NO_KEY.to_owned();
         }
-        let strange = cluster.membership().is_none() && cluster.record.membership.is_some();
-        if strange && cluster.seals.is_some() {
-            // Another key was put on the card: what it remembers is another cluster's.
-            cluster.record.membership = None;
-        }
-        if fresh || strange {
+        let id = cluster.seals.as_ref().map(|seals| seals.cluster().to_string());
+        // Another key was put on the card: what it remembers is another cluster's. Without a key nobody knows.
+        let strange = cluster.record.membership.take_if(|membership| id.as_ref().is_some_and(|id| membership.cluster != *id));
+        if fresh || strange.is_some() {
             cluster.persist(actions);
         }
         cluster
@@ -341,10 +341,9 @@ impl Cluster {
         of_phase.into_iter().chain(answer).chain(lan).min()
     }
 
-    /// Our place in the cluster of the key on this card.
+    /// Our place in the cluster of the key on this card: from the start on the record has no other one.
     fn membership(&self) -> Option<&Membership> {
-        let cluster = self.seals.as_ref()?.cluster().to_string();
-        self.record.membership.as_ref().filter(|membership| membership.cluster == cluster)
+        self.record.membership.as_ref().filter(|_| self.seals.is_some())
     }
 
     fn incarnation(&self) -> Option<Incarnation> {
@@ -382,11 +381,11 @@ impl Cluster {
             actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
         }
         self.disk = Some(reason.clone());
-        let founder = self.membership().and_then(|membership| membership.founder.clone());
-        match (&mut self.phase, founder) {
+        let founder = self.membership().is_some_and(|membership| membership.founder.is_some());
+        match self.phase {
             // The binding that could not be written was not promised, and is forgotten; the rest goes on.
-            (Phase::Leading(_), Some(ledger)) => self.restart_server(now, ledger),
-            (Phase::Off, _) => {}
+            Phase::Leading(_) if founder => self.restart_server(now),
+            Phase::Off => {}
             _ => {
                 actions.push(Action::Close);
                 self.open(actions);
@@ -457,8 +456,7 @@ impl Cluster {
     }
 
     fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let leaving: Vec<_> = self.notices().into_iter().map(|notice| Notice { leaving: true, ..notice }).collect();
-        self.respond(&leaving, actions);
+        self.say_goodbye(|_| true, actions);
         self.lan_names.goodbye(actions);
         actions.push(Action::DropAddress { address: self.leader_address() });
         self.stopping = true;

@@ -46,7 +46,14 @@ impl Cluster {
         self.respond(&self.notices(), actions);
     }
 
-    pub(super) fn respond(&self, notices: &[Notice], actions: &mut Vec<Action>) {
+    /// Takes back those of our notices that are as `which` says.
+    pub(super) fn say_goodbye(&self, which: impl Fn(&Notice) -> bool, actions: &mut Vec<Action>) {
+        let ours = self.notices().into_iter().filter(which);
+        let leaving: Vec<_> = ours.map(|notice| Notice { leaving: true, ..notice }).collect();
+        self.respond(&leaving, actions);
+    }
+
+    fn respond(&self, notices: &[Notice], actions: &mut Vec<Action>) {
         let (Some(seals), false) = (&self.seals, notices.is_empty()) else { return };
         // One message for each: together they would not fit into a frame of every size.
         for notice in notices {

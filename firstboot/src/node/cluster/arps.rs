@@ -58,7 +58,7 @@ impl Cluster {
             self.browse(now, Some(temporary), super::ROUND, format!("{leader} is in use: asking again whose it is"), actions);
         }
         if let Phase::Joining(joining) = &mut self.phase {
-            joining.arp(now, arp, actions);
+            joining.arp(now, arp);
         }
     }
 }

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, ARP_ROUND, Cluster, Grant, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
+use super::{ARP_PROBES, ARP_ROUND, Cluster, DEFENCE, Grant, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
 use crate::{
     identity::Incarnation,
     link::Mac,
     marker::Marker,
     node::{
         Action,
-        dhcp::{Client, ClientOutput, ClientSetup, Seal, Server, ServerOutput, ServerSetup, seal},
+        dhcp::{Client, ClientOutput, Seal, Server, ServerOutput, ServerSetup, seal},
         notice::Notice,
     },
     record::Ledger,
@@ -33,8 +33,6 @@ const QUERY: Duration = Duration::from_secs(20);
 const ANNOUNCEMENTS: u8 = 8;
 /// How long giving way may take before we go on as we were.
 const YIELD: Duration = Duration::from_secs(20);
-/// How often a conflict about our addresses is answered.
-const DEFENCE: Duration = Duration::from_secs(10);
 
 /// The leader.
 #[derive(Debug)]
@@ -106,8 +104,8 @@ impl Cluster {
         let Some(server) = self.server(now) else { return };
         let own = server.own_address();
         let had = self.membership().is_some_and(|membership| membership.address == Some(own));
-        let news = self.keep_ledger(&server);
-        if news || self.on_disk != self.record {
+        self.keep_ledger(server.ledger(), own);
+        if self.on_disk != self.record {
             self.persist(actions);
         }
         let leader = self.leader_address();
@@ -151,20 +149,18 @@ impl Cluster {
         Some(Server::start(setup, now))
     }
 
-    pub(super) fn restart_server(&mut self, now: Instant, _: Ledger) {
+    pub(super) fn restart_server(&mut self, now: Instant) {
         if let (Some(server), Phase::Leading(leading)) = (self.server(now), &mut self.phase) {
             leading.server = server;
         }
     }
 
-    /// Takes the server's ledger into the record; whether that is news.
-    fn keep_ledger(&mut self, server: &Server) -> bool {
-        let Some(membership) = &mut self.record.membership else { return false };
-        let (ledger, address) = (Some(server.ledger()), Some(server.own_address()));
-        let news = membership.founder != ledger || membership.address != address;
-        membership.founder = ledger;
-        membership.address = address;
-        news
+    /// Takes the server's ledger and our own address in it into the record.
+    fn keep_ledger(&mut self, ledger: Ledger, own: Ipv4Addr) {
+        if let Some(membership) = &mut self.record.membership {
+            membership.founder = Some(ledger);
+            membership.address = Some(own);
+        }
     }
 
     pub(super) fn run_leading(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -290,10 +286,7 @@ impl Cluster {
                 ServerOutput::Persist => {
                     let Phase::Leading(leading) = &self.phase else { return };
                     let (ledger, own) = (leading.server.ledger(), leading.server.own_address());
-                    if let Some(membership) = &mut self.record.membership {
-                        membership.founder = Some(ledger);
-                        membership.address = Some(own);
-                    }
+                    self.keep_ledger(ledger, own);
                     self.persist(actions);
                 }
                 ServerOutput::Send(packet) => self.send(packet, actions),
@@ -315,20 +308,12 @@ impl Cluster {
             let address = leading.source();
             return self.give_way(now, address, theirs, actions);
         }
-        let setup = ClientSetup {
-            mac: self.mac(),
-            node: self.record.node,
-            seals: self.seals.clone(),
-            incarnation: Some(theirs.incarnation),
-            remembered: None,
-            name: self.name(),
-        };
-        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Phase::Leading(leading) = &self.phase else { return };
         if leading.yielding.as_ref().is_some_and(|yielding| yielding.to == theirs.incarnation) {
             return;
         }
-        let mut found = Vec::new();
-        let client = Client::start(setup, now, &mut self.random, &mut found);
+        let (client, found) = self.client(now, Some(theirs.incarnation), None);
+        let Phase::Leading(leading) = &mut self.phase else { return };
         leading.yielding = Some(Yielding { to: theirs.incarnation, client, until: now + YIELD });
         self.note(format!("two clusters of one key met: {} leads the one that stays", theirs.name), actions);
         self.yielded(now, found, actions);
@@ -370,13 +355,12 @@ impl Cluster {
 
     /// Gives up a cluster that nobody would miss, and is a member of the other one.
     fn dissolve(&mut self, now: Instant, address: Ipv4Addr, incarnation: Incarnation, actions: &mut Vec<Action>) {
-        let leaving: Vec<_> = self.notices().into_iter().map(|notice| Notice { leaving: true, ..notice }).collect();
+        self.say_goodbye(|_| true, actions);
         let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Off) else { return };
         let own = leading.own_address();
         let source = leading.source();
         self.phase = Phase::Dormant { address: source };
         let Some(yielding) = leading.yielding else { return };
-        self.respond(&leaving, actions);
         actions.push(Action::DropAddress { address: self.leader_address() });
         self.enter(now, yielding.client, address, incarnation, own, actions);
     }
@@ -399,10 +383,7 @@ impl Cluster {
     }
 
     fn retire(&mut self, now: Instant, address: Ipv4Addr, reason: String, actions: &mut Vec<Action>) {
-        let leaves = |notice: &Notice| notice.service == Service::Leader;
-        let leaving: Vec<_> =
-            self.notices().into_iter().filter(leaves).map(|notice| Notice { leaving: true, ..notice }).collect();
-        self.respond(&leaving, actions);
+        self.say_goodbye(|notice| notice.service == Service::Leader, actions);
         actions.push(Action::DropAddress { address: self.leader_address() });
         self.hold(address, actions);
         self.go(now, Phase::Dormant { address }, reason, actions);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, Cluster, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
+use super::{ARP_PROBES, Cluster, DEFENCE, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
 use crate::{
     identity::{Incarnation, NodeId},
     link::Mac,
@@ -25,8 +25,6 @@ const QUESTIONS: u8 = 4;
 const QUESTIONS_ON_OTHER_HARDWARE: u8 = 16;
 /// How long a leader that announces itself may owe an address.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a conflict about our address is answered (RFC 5227, section 2.4 (b)).
-const DEFENCE: Duration = Duration::from_secs(10);
 
 /// A member that has come back makes sure of its address.
 #[derive(Debug)]
@@ -65,7 +63,7 @@ impl Joining {
         self.client.next_timeout().into_iter().chain([self.until]).min()
     }
 
-    pub(super) fn arp(&mut self, now: Instant, arp: &Arp, _: &mut Vec<Action>) {
+    pub(super) fn arp(&mut self, now: Instant, arp: &Arp) {
         self.client.arp(now, arp, &mut self.found);
     }
 }
@@ -99,13 +97,12 @@ impl Cluster {
     }
 
     pub(super) fn run_reclaiming(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let founder = self.membership().is_some_and(|membership| membership.founder.is_some());
         let Phase::Reclaiming(reclaiming) = &mut self.phase else { return };
         if now < reclaiming.next_at {
             return;
         }
         let questions = if reclaiming.elsewhere { QUESTIONS_ON_OTHER_HARDWARE } else { QUESTIONS };
-        let founder = self.record.membership.as_ref().is_some_and(|membership| membership.founder.is_some());
-        let Phase::Reclaiming(reclaiming) = &mut self.phase else { return };
         if reclaiming.sent < questions {
             reclaiming.sent += 1;
             reclaiming.next_at = now + ROUND;
@@ -185,7 +182,7 @@ impl Cluster {
         self.begin(now, actions);
     }
 
-    fn client(
+    pub(super) fn client(
         &mut self,
         now: Instant,
         incarnation: Option<Incarnation>,
@@ -245,9 +242,9 @@ impl Cluster {
             }
         }
         if now >= until {
-            match (self.membership().and_then(|membership| membership.address), old) {
-                (Some(address), _) => self.reclaim(now, address, actions),
-                _ => self.browse(now, temporary, Duration::ZERO, "the leader gave no address in 20 s: looking again", actions),
+            match self.membership().and_then(|membership| membership.address) {
+                Some(address) => self.reclaim(now, address, actions),
+                None => self.browse(now, temporary, Duration::ZERO, "the leader gave no address in 20 s: looking again", actions),
             }
         }
     }
@@ -275,7 +272,7 @@ impl Cluster {
             actions.push(Action::DropAddress { address: old });
         }
         self.hold(address, actions);
-        let leader = self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone());
+        let leader = self.leader_name();
         actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
         self.told = None;
         let following = Following { address, client, found: Vec::new(), defended_at: None };
@@ -283,6 +280,10 @@ impl Cluster {
         self.answer_at = Some(now);
         // Who else is here.
         self.ask(None, actions);
+    }
+
+    fn leader_name(&self) -> String {
+        self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone())
     }
 
     /// Takes its own address for good and tells everybody.
@@ -317,8 +318,7 @@ impl Cluster {
                         self.phase = Phase::Browsing(super::Browsing::idle(now));
                         return self.enter(now, following.client, given, incarnation, Some(address), actions);
                     }
-                    let leader =
-                        self.leader.as_ref().map_or_else(|| "the leader".to_owned(), |leader| leader.notice.name.clone());
+                    let leader = self.leader_name();
                     actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
                     self.note(format!("{leader} confirmed {address}"), actions);
                 }

@@ -33,10 +33,7 @@ impl Cluster {
         match body {
             Body::Arp(arp) => self.arp_came(now, &arp, actions),
             Body::Mdns { message, .. } => self.mdns_came(now, source, &message, actions),
-            Body::Dhcp { source: ip, message, .. } if message.is_reply() => {
-                let _ = ip;
-                self.reply_came(now, source, &message, actions);
-            }
+            Body::Dhcp { message, .. } if message.is_reply() => self.reply_came(now, source, &message, actions),
             Body::Dhcp { source: ip, message, .. } => self.request_came(now, source, ip, &message, actions),
         }
     }
