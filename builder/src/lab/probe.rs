@@ -290,9 +290,8 @@ fn addresses(answer: &Answer, expected: &Expected) -> Result<String, String> {
         .collect();
     let own = standing.address.ok_or("the node has no address in the cluster")?;
     let (subnet, leader) = (expected.addresses.subnet(), expected.addresses.leader());
-    let number = u32::from(own).wrapping_sub(u32::from(subnet.network()));
     let seen = there.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    if !expected.addresses.member_range().contains(number) {
+    if !(subnet.contains(own) && expected.addresses.member_range().contains(subnet.number(own))) {
         Err(format!("{own} is not among the numbers {} of {subnet}", expected.addresses.member_range()))
     } else if !there.contains(&own) {
         Err(format!("{own} is not on the interface, which has {seen}"))

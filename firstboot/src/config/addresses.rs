@@ -49,6 +49,11 @@ impl Subnet {
         (1..self.broadcast_number()).contains(&number).then(|| Ipv4Addr::from(u32::from(self.network) | number))
     }
 
+    /// The number of `address`: what [`Subnet::address`] makes it from. Of an address elsewhere it says nothing.
+    pub fn number(self, address: Ipv4Addr) -> u32 {
+        u32::from(address) & self.broadcast_number()
+    }
+
     /// Whether `address` lies in this network.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         u32::from(address) & !self.broadcast_number() == u32::from(self.network)

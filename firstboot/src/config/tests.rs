@@ -101,6 +101,7 @@ fn subnets() {
     assert_eq!(subnet.address(1022).unwrap().to_string(), "172.16.7.254");
     assert_eq!(subnet.address(1023), None);
     assert_eq!(subnet.address(0), None);
+    assert_eq!(subnet.number("172.16.7.254".parse().unwrap()), 1022);
     assert!(subnet.contains("172.16.7.9".parse().unwrap()));
     assert!(!subnet.contains("172.16.8.1".parse().unwrap()));
 }

@@ -133,7 +133,7 @@ impl Server {
         self.expire(now);
         let address = if arp.is_probe() { arp.target } else { arp.sender };
         let subnet = self.addresses.subnet();
-        let number = number(subnet, address);
+        let number = subnet.number(address);
         let lent = self.addresses.member_range().contains(number) || self.addresses.stranger_range().contains(number);
         if arp.sender_mac == self.own.1 || !subnet.contains(address) || !lent {
             return;
@@ -382,11 +382,6 @@ enum Form {
     Elsewhere,
     /// INIT-REBOOT, RENEWING, REBINDING: has, or had, this address.
     Again(Ipv4Addr),
-}
-
-/// The number of `address` in `subnet`.
-fn number(subnet: Subnet, address: Ipv4Addr) -> u32 {
-    u32::from(address) & subnet.broadcast_number()
 }
 
 /// Addresses of `range` in the order in which `mac` gets them: from the first four bytes of its SHA-256 on, and around.

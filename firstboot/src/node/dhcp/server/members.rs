@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Form, after, candidates, foreign::Foreign, number};
+use super::{Form, after, candidates, foreign::Foreign};
 use crate::{config::Addresses, identity::NodeId, link::Mac, record::MemberEntry, wire::dhcp::Message};
 
 /// How long an offer is remembered, in seconds.
@@ -45,7 +45,7 @@ impl Members {
         let (mut nodes, mut taken) = (BTreeSet::new(), BTreeSet::new());
         let mut fits = |entry: &MemberEntry| {
             let subnet = addresses.subnet();
-            let inside = subnet.contains(entry.address) && addresses.member_range().contains(number(subnet, entry.address));
+            let inside = subnet.contains(entry.address) && addresses.member_range().contains(subnet.number(entry.address));
             inside && !nodes.contains(&entry.node) && taken.insert(entry.address) && nodes.insert(entry.node)
         };
         let entries = entries.into_iter().filter(|entry| fits(entry)).collect();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{STRANGER_LEASE, after, candidates, foreign::Foreign, number};
+use super::{STRANGER_LEASE, after, candidates, foreign::Foreign};
 use crate::{config::Addresses, link::Mac, record::StrangerEntry, wire::dhcp::Message};
 
 /// The most loans, and the most offers.
@@ -211,7 +211,7 @@ impl Strangers {
 
     fn lends(&self, address: Ipv4Addr) -> bool {
         let subnet = self.addresses.subnet();
-        let number = number(subnet, address);
+        let number = subnet.number(address);
         // The range ends before the broadcast address.
         subnet.contains(address) && self.addresses.stranger_range().contains(number)
     }
