@@ -1,7 +1,8 @@
 //! The keys of a cluster, kept in the user's configuration folder: `FOLDER/CLUSTER/`, a folder of mode 0700.
 //!
-//! [`ClusterKeyFile`] is the secret that all cards of a cluster share; every build needs it. [`Keys`] is the way in for a person. Where a manifest names no SSH key, the build makes an Ed25519 pair once per cluster name and uses it ever after:
-//! `id_ed25519` (0600) and `id_ed25519.pub`. The private key is written nowhere else.
+//! [`ClusterKeyFile`] is the secret that all cards of a cluster share; every build needs it. [`Keys`] is the way in for a person.
+//! Where a manifest names no SSH key, the build makes an Ed25519 pair once per cluster name and uses it ever after: `id_ed25519`
+//! (0600) and `id_ed25519.pub`. The private key is written nowhere else.
 
 use std::{
     fmt, fs,

@@ -22,7 +22,7 @@ pub(super) const SLOW: Duration = Duration::from_secs(2);
 /// The cluster key at `path`, or why there is none and what to do.
 pub(super) fn key(path: &Path) -> Result<ClusterKey, String> {
     ClusterKey::read(path).map_err(|error| {
-        let add = "without its key this card forms no cluster; add it with `hcl-image key`";
+        let add = "without its key this card forms no cluster; copy the lab's key there (readable by root only), or flash the lab's image";
         match error {
             BadKey::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 format!("no key {}: {add}", path.display())
