@@ -271,10 +271,29 @@ pub const PROBES: &[Probe] = &[
         script: "hcl status --json; ip -j -4 address show dev eth0.@VLAN@",
         judge: addresses,
     },
+    Probe {
+        name: "cluster names",
+        wants: "`/etc/hostname` has the node's name, and `master` is the leader's address",
+        limit: 60,
+        script: "cat /proc/sys/kernel/hostname /etc/hostname; getent hosts master",
+        judge: names,
+    },
 ];
 
 /// The probe that waits for the cluster, and whose answer is the node's [`Standing`].
 pub const STANDING: &str = "cluster role";
+
+/// The kernel's name of the node, the file's, and what `master` resolves to.
+fn names(answer: &Answer, expected: &Expected) -> Result<String, String> {
+    let lines: Vec<&str> = answer.output.lines().map(str::trim).collect();
+    let [kernel, file, master] = lines[..] else { return Err(answer.quoted()) };
+    let address = master.split_whitespace().next().and_then(|text| text.parse().ok());
+    if !kernel.is_empty() && kernel == file && address == Some(expected.addresses.leader()) {
+        Ok(format!("{file}, {master}"))
+    } else {
+        Err(answer.quoted())
+    }
+}
 
 /// The status in the first line, the interface's addresses behind it.
 fn addresses(answer: &Answer, expected: &Expected) -> Result<String, String> {

@@ -91,6 +91,10 @@ fn judges_say_yes_and_no() {
         ("cluster addresses", 1, status("follower", 10, 2, true) + "\nDevice \"eth0.200\" does not exist.", false),
         ("host name", 0, "node-4c0001".into(), true),
         ("host name", 0, "localhost".into(), false),
+        ("cluster names", 0, "node-4c0001\nnode-4c0001\n192.168.200.1   master".into(), true),
+        ("cluster names", 2, "node-4c0001\nnode-4c0001".into(), false),
+        ("cluster names", 0, "node-4c0001\nhcl-node\n192.168.200.1   master".into(), false),
+        ("cluster names", 0, "node-4c0001\nnode-4c0001\n192.168.200.2   master".into(), false),
     ];
     for (name, code, output, passes) in &rows {
         assert_eq!(judge(name, *code, output).is_ok(), *passes, "{name}: {output}");
