@@ -148,7 +148,7 @@ enum Phase {
     /// The leader.
     Leading(Box<Leading>),
     /// A founder that must not lead: keeps its own address.
-    Dormant { address: Ipv4Addr },
+    Dormant { address: Option<Ipv4Addr> },
 }
 
 impl Phase {
@@ -173,7 +173,10 @@ impl Cluster {
         let mut random = Random::new(setup.seed);
         let seals = setup.key.map(|key| key.seals());
         let fresh = setup.record.is_none();
-        let record = setup.record.unwrap_or_else(|| Record::new(NodeId(random.bytes()), setup.hardware.clone()));
+        let mut record = setup.record.unwrap_or_else(|| Record::new(NodeId(random.bytes()), setup.hardware.clone()));
+        let id = seals.as_ref().map(|seals| seals.cluster().to_string());
+        // Another key was put on the card: what it remembers is another cluster's. Without a key nobody knows.
+        let strange = record.membership.take_if(|membership| id.as_ref().is_some_and(|id| membership.cluster != *id));
         let mut cluster = Self {
             config: setup.config,
             seals,
@@ -205,9 +208,6 @@ impl Cluster {
         if cluster.seals.is_none() {
             cluster.reason = NO_KEY.to_owned();
         }
-        let id = cluster.seals.as_ref().map(|seals| seals.cluster().to_string());
-        // Another key was put on the card: what it remembers is another cluster's. Without a key nobody knows.
-        let strange = cluster.record.membership.take_if(|membership| id.as_ref().is_some_and(|id| membership.cluster != *id));
         if fresh || strange.is_some() {
             cluster.persist(actions);
         }
@@ -281,7 +281,7 @@ impl Cluster {
                 Event::LanAddresses(addresses) => self.lan_addresses(now, addresses, actions),
                 Event::RoleGranted { valid_for, .. } => self.grant = Grant::Until(now + valid_for),
                 Event::RoleLost => self.grant = Grant::Lost,
-                Event::Established => self.established(actions),
+                Event::Established => self.established(now, actions),
                 Event::Stopping => self.stop(now, actions),
                 _ => {}
             }
@@ -384,7 +384,10 @@ impl Cluster {
         let founder = self.membership().is_some_and(|membership| membership.founder.is_some());
         match self.phase {
             // The binding that could not be written was not promised, and is forgotten; the rest goes on.
-            Phase::Leading(_) if founder => self.restart_server(now),
+            Phase::Leading(_) if founder => {
+                self.restart_server(now);
+                self.hold_own(actions);
+            }
             Phase::Off => {}
             _ => {
                 actions.push(Action::Close);
@@ -448,11 +451,11 @@ impl Cluster {
         if self.heard { self.linked_at } else { self.linked_at + MUTE }
     }
 
-    fn established(&mut self, actions: &mut Vec<Action>) {
-        let Some(membership) = self.record.membership.as_mut().filter(|membership| membership.provisional) else { return };
-        membership.provisional = false;
-        self.persist(actions);
-        self.answer(actions);
+    fn established(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.membership().is_some() && self.is_provisional() {
+            self.keep_cluster(now, actions);
+            self.answer(actions);
+        }
     }
 
     fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) {

@@ -28,7 +28,7 @@ impl Cluster {
                 notices
             }
             Phase::Following(following) => vec![member(following.address)],
-            Phase::Dormant { address } => vec![member(*address)],
+            Phase::Dormant { address } => address.map(member).into_iter().collect(),
             // Whoever has a copy of our card must hear of us as soon as we hear the question.
             Phase::Reclaiming(reclaiming) if reclaiming.answers() => vec![member(reclaiming.address)],
             _ => Vec::new(),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, ARP_ROUND, Cluster, Heard, Phase, ROUND};
+use super::{ARP_PROBES, ARP_ROUND, Cluster, Grant, Heard, Phase, ROUND};
 use crate::{
     identity::Incarnation,
     node::{Action, notice::Notice},
@@ -49,11 +49,6 @@ pub(super) struct Browsing {
 }
 
 impl Browsing {
-    /// A placeholder for the moment between two phases.
-    pub(super) fn idle(now: Instant) -> Self {
-        Self { temporary: None, sent: 0, answered: false, next_at: now }
-    }
-
     pub(super) fn restart(&mut self, now: Instant) {
         self.sent = 0;
         self.answered = false;
@@ -200,6 +195,7 @@ impl Cluster {
         self.record.membership =
             Some(Membership { cluster, incarnation, address: None, provisional: true, founder: Some(Ledger::default()) });
         self.peers.clear();
+        self.grant = Grant::Founding;
         self.lead(now, temporary, "nobody of this cluster was there: founded it", actions);
     }
 

@@ -77,6 +77,11 @@ impl Leading {
         }
     }
 
+    /// Gives way to nobody: the cluster holds something now.
+    pub(super) fn stay(&mut self) {
+        self.yielding = None;
+    }
+
     pub(super) fn source(&self) -> Ipv4Addr {
         self.own_address().unwrap_or(self.temporary)
     }
@@ -101,7 +106,7 @@ impl Leading {
 impl Cluster {
     /// Leads from now on. `address` is the one that our frames carry: our own one already where we have come back with it.
     pub(super) fn lead(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
-        let Some(server) = self.server(now) else { return };
+        let (Some(server), Some(granted)) = (self.server(now), self.granted(now)) else { return };
         let own = server.own_address();
         let had = self.membership().is_some_and(|membership| membership.address == Some(own));
         self.keep_ledger(server.ledger(), own);
@@ -109,7 +114,11 @@ impl Cluster {
             self.persist(actions);
         }
         let leader = self.leader_address();
-        actions.push(Action::SetAddress { address: leader, prefix: self.prefix(), valid_for: Some(LEADER_LIFETIME) });
+        actions.push(Action::SetAddress {
+            address: leader,
+            prefix: self.prefix(),
+            valid_for: Some(granted.min(LEADER_LIFETIME)),
+        });
         self.send_arp(Arp::announcement(self.mac(), leader), actions);
         let own = if own == address {
             self.hold(own, actions);
@@ -155,6 +164,14 @@ impl Cluster {
         }
     }
 
+    /// Takes our own address once more: what stood after a write that failed was not done.
+    pub(super) fn hold_own(&self, actions: &mut Vec<Action>) {
+        let Phase::Leading(leading) = &self.phase else { return };
+        if let Some(own) = leading.own_address() {
+            self.hold(own, actions);
+        }
+    }
+
     /// Takes the server's ledger and our own address in it into the record.
     fn keep_ledger(&mut self, ledger: Ledger, own: Ipv4Addr) {
         if let Some(membership) = &mut self.record.membership {
@@ -163,13 +180,17 @@ impl Cluster {
         }
     }
 
-    pub(super) fn run_leading(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let granted = match self.grant {
+    /// For how long the role is ours, if it is.
+    pub(super) fn granted(&self, now: Instant) -> Option<Duration> {
+        match self.grant {
             Grant::Founding => Some(LEADER_LIFETIME),
             Grant::Until(until) => Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero()),
             Grant::Lost => None,
-        };
-        let Some(granted) = granted else { return self.step_down(now, actions) };
+        }
+    }
+
+    pub(super) fn run_leading(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(granted) = self.granted(now) else { return self.step_down(now, actions) };
         let (leader, prefix) = (self.leader_address(), self.prefix());
         let Phase::Leading(leading) = &mut self.phase else { return };
         if now >= leading.refresh_at {
@@ -305,8 +326,8 @@ impl Cluster {
         }
         if !self.is_provisional() {
             let Phase::Leading(leading) = &self.phase else { return };
-            let address = leading.source();
-            return self.give_way(now, address, theirs, actions);
+            let own = leading.own_address();
+            return self.give_way(now, own, theirs, actions);
         }
         let Phase::Leading(leading) = &self.phase else { return };
         if leading.yielding.as_ref().is_some_and(|yielding| yielding.to == theirs.incarnation) {
@@ -356,43 +377,47 @@ impl Cluster {
     /// Gives up a cluster that nobody would miss, and is a member of the other one.
     fn dissolve(&mut self, now: Instant, address: Ipv4Addr, incarnation: Incarnation, actions: &mut Vec<Action>) {
         self.say_goodbye(|_| true, actions);
-        let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Off) else { return };
-        let own = leading.own_address();
-        let source = leading.source();
-        self.phase = Phase::Dormant { address: source };
-        let Some(yielding) = leading.yielding else { return };
+        let Phase::Leading(leading) = &self.phase else { return };
+        let Some(yielding) = &leading.yielding else { return };
+        let (client, own) = (yielding.client.clone(), leading.own_address());
         actions.push(Action::DropAddress { address: self.leader_address() });
-        self.enter(now, yielding.client, address, incarnation, own, actions);
+        self.enter(now, client, address, incarnation, own, actions);
     }
 
     /// Gives up the role, but not the cluster: it holds something.
-    pub(super) fn give_way(&mut self, now: Instant, address: Ipv4Addr, theirs: &Notice, actions: &mut Vec<Action>) {
+    pub(super) fn give_way(&mut self, now: Instant, own: Option<Ipv4Addr>, theirs: &Notice, actions: &mut Vec<Action>) {
         let reason = format!(
             "two clusters of one key met and both are in use: {} leads the other one; put these nodes on another VLAN, or flash their cards anew once nothing on them is needed",
             theirs.name
         );
         actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
-        self.retire(now, address, reason, actions);
+        self.retire(now, own, reason, actions);
     }
 
     /// The role is not granted any more.
     fn step_down(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Phase::Leading(leading) = &self.phase else { return };
-        let address = leading.source();
-        self.retire(now, address, "the leader's role was not renewed".to_owned(), actions);
+        let own = leading.own_address();
+        self.retire(now, own, NOT_GRANTED.to_owned(), actions);
     }
 
-    fn retire(&mut self, now: Instant, address: Ipv4Addr, reason: String, actions: &mut Vec<Action>) {
+    /// `own` is our own address, where it is ours already.
+    pub(super) fn retire(&mut self, now: Instant, own: Option<Ipv4Addr>, reason: String, actions: &mut Vec<Action>) {
         self.say_goodbye(|notice| notice.service == Service::Leader, actions);
         actions.push(Action::DropAddress { address: self.leader_address() });
-        self.hold(address, actions);
-        self.go(now, Phase::Dormant { address }, reason, actions);
+        if let Some(own) = own {
+            self.hold(own, actions);
+        }
+        self.go(now, Phase::Dormant { address: own }, reason, actions);
     }
 
     pub(super) fn run_dormant(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let gone = self.rival.as_ref().is_none_or(|rival| now >= rival.at + LEADER_SILENCE);
-        if gone && self.grant != Grant::Lost {
+        // A rival that would give way to us cannot before it hears us lead.
+        let free = self.rival.as_ref().is_none_or(|rival| now >= rival.at + LEADER_SILENCE || !self.loses_to(&rival.notice));
+        if free && self.granted(now).is_some() {
             self.begin(now, actions);
         }
     }
 }
+
+pub(super) const NOT_GRANTED: &str = "the leader's role was not renewed";

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, Cluster, DEFENCE, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
+use super::{ARP_PROBES, Cluster, DEFENCE, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns, leading::NOT_GRANTED};
 use crate::{
     identity::{Incarnation, NodeId},
     link::Mac,
@@ -118,6 +118,10 @@ impl Cluster {
         }
         let (address, elsewhere) = (reclaiming.address, reclaiming.elsewhere);
         let (taken, leader_taken) = (reclaiming.taken, reclaiming.leader_taken);
+        if taken.is_some() {
+            // Whoever comes here from joining another cluster has it still.
+            actions.push(Action::DropAddress { address });
+        }
         if elsewhere {
             // Nobody answers for it: the card was moved, or the board changed.
             self.record.hardware = self.hardware.clone();
@@ -130,16 +134,19 @@ impl Cluster {
                 let old = taken.is_none().then_some(address);
                 self.join_other(now, &rival, old, actions);
             }
-            (_, Some(rival), _, _) if founder && self.loses_to(&rival.notice) => {
+            (_, Some(rival), taken, _) if founder && self.loses_to(&rival.notice) => {
                 let notice = rival.notice.clone();
-                self.give_way(now, address, &notice, actions);
+                self.give_way(now, taken.is_none().then_some(address), &notice, actions);
             }
             (_, None, _, Some(who)) if founder => {
                 let leader = self.leader_address();
                 let reason = format!("{leader} belongs to a machine that is no node of this lab ({who}): take it off this VLAN");
                 self.aside(now, reason, actions);
             }
-            (_, _, taken, _) if founder => {
+            (_, _, None, _) if founder && self.granted(now).is_none() => {
+                self.retire(now, Some(address), NOT_GRANTED.to_owned(), actions);
+            }
+            (_, _, taken, _) if founder && self.granted(now).is_some() => {
                 // Without its own address a leader still leads; it takes that once it is free.
                 let source = if taken.is_some() { self.leader_address() } else { address };
                 self.lead(now, source, "led this cluster before", actions);
@@ -186,10 +193,10 @@ impl Cluster {
         &mut self,
         now: Instant,
         incarnation: Option<Incarnation>,
-        remembered: Option<Ipv4Addr>,
+        held: Option<Ipv4Addr>,
     ) -> (Client, Vec<ClientOutput>) {
         let (mac, node, name) = (self.mac(), self.record.node, self.name());
-        let setup = ClientSetup { mac, node, seals: self.seals.clone(), incarnation, remembered, name };
+        let setup = ClientSetup { mac, node, seals: self.seals.clone(), incarnation, held, name };
         let mut found = Vec::new();
         let client = Client::start(setup, now, &mut self.random, &mut found);
         (client, found)
@@ -230,9 +237,9 @@ impl Cluster {
             match output {
                 ClientOutput::Send(packet) => self.send(packet, actions),
                 ClientOutput::Bound { address, incarnation: Some(incarnation), .. } => {
-                    let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Off) else { return };
-                    self.phase = Phase::Browsing(super::Browsing::idle(now));
-                    return self.enter(now, joining.client, address, incarnation, old, actions);
+                    let Phase::Joining(joining) = &self.phase else { return };
+                    let client = joining.client.clone();
+                    return self.enter(now, client, address, incarnation, old, actions);
                 }
                 ClientOutput::Declined { address } => {
                     self.note(format!("{address} was given to us, but somebody else has it"), actions)
@@ -314,9 +321,9 @@ impl Cluster {
                 ClientOutput::Bound { address: given, incarnation: Some(incarnation), .. } => {
                     let news = given != address || self.incarnation() != Some(incarnation);
                     if news {
-                        let Phase::Following(following) = std::mem::replace(&mut self.phase, Phase::Off) else { return };
-                        self.phase = Phase::Browsing(super::Browsing::idle(now));
-                        return self.enter(now, following.client, given, incarnation, Some(address), actions);
+                        let Phase::Following(following) = &self.phase else { return };
+                        let client = following.client.clone();
+                        return self.enter(now, client, given, incarnation, Some(address), actions);
                     }
                     let leader = self.leader_name();
                     actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
@@ -379,7 +386,7 @@ impl Cluster {
                 _ => self.found_cluster(now, &heard, actions),
             },
             Some(ours) if ours == heard.notice.incarnation => {
-                self.learn_provisional(&heard.notice, actions);
+                self.learn_provisional(now, &heard.notice, actions);
                 if service == Service::Leader {
                     self.leader = (!leaving).then_some(heard);
                     if leaving {
@@ -419,13 +426,23 @@ impl Cluster {
         }
     }
 
-    fn learn_provisional(&mut self, notice: &Notice, actions: &mut Vec<Action>) {
+    fn learn_provisional(&mut self, now: Instant, notice: &Notice, actions: &mut Vec<Action>) {
         if notice.service != Service::Leader || notice.provisional {
             return;
         }
-        if let Some(membership) = self.record.membership.as_mut().filter(|membership| membership.provisional) {
-            membership.provisional = false;
-            self.persist(actions);
+        self.keep_cluster(now, actions);
+    }
+
+    /// The cluster holds something: it is not left and not dissolved any more, whatever was under way.
+    pub(super) fn keep_cluster(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(membership) = self.record.membership.as_mut().filter(|membership| membership.provisional) else { return };
+        membership.provisional = false;
+        let address = membership.address;
+        self.persist(actions);
+        match (&mut self.phase, address) {
+            (Phase::Leading(leading), _) => leading.stay(),
+            (Phase::Joining(_), Some(address)) => self.reclaim(now, address, actions),
+            _ => {}
         }
     }
 
@@ -441,6 +458,11 @@ impl Cluster {
                 if !led && self.is_provisional() {
                     self.join_other(now, &rival, Some(address), actions);
                 }
+            }
+            // Nobody leads ours and nobody would miss it.
+            Phase::Dormant { address } if self.is_provisional() => {
+                let old = *address;
+                self.join_other(now, &rival, old, actions);
             }
             _ => {}
         }

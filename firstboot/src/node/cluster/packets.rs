@@ -100,7 +100,7 @@ impl Cluster {
             Phase::Joining(joining) => joining.temporary,
             Phase::Following(following) => Some(following.address),
             Phase::Leading(leading) => Some(leading.source()),
-            Phase::Dormant { address } => Some(*address),
+            Phase::Dormant { address } => *address,
             Phase::Off | Phase::Aside { .. } | Phase::Addressing(_) | Phase::Reclaiming(_) => None,
         }
     }

@@ -18,7 +18,7 @@ impl Cluster {
         let address = match &self.phase {
             Phase::Leading(leading) => leading.own_address(),
             Phase::Following(following) => Some(following.address),
-            Phase::Dormant { address } => Some(*address),
+            Phase::Dormant { address } => *address,
             _ => None,
         };
         let strangers = match &self.phase {

@@ -58,8 +58,9 @@ pub struct ClientSetup {
     pub seals: Option<Seals>,
     /// The founding that the node belongs to: only a reply sealed with this one is accepted. None: that of any, until bound.
     pub incarnation: Option<Incarnation>,
-    /// The address that it had.
-    pub remembered: Option<Ipv4Addr>,
+    /// The address that the interface holds already: whoever says so has probed it and defends it. It is asked for first, and
+    /// taken without another probe: it may be contested where two clusters meet, and is ours for life all the same.
+    pub held: Option<Ipv4Addr>,
     /// Its host name.
     pub name: String,
 }
@@ -103,7 +104,7 @@ pub enum ClientOutput {
 }
 
 /// The client. It asks until it is released.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     setup: ClientSetup,
     /// The founding that is accepted: the one of the setup, or the one that it was first bound in.
@@ -113,7 +114,7 @@ pub struct Client {
     state: State,
 }
 
-/// The states of RFC 2131, figure 5, and PROBING between the acknowledgement and BOUND.
+/// The states of RFC 2131, figure 5, and PROBING between the acknowledgement and BOUND, for an address that is not held yet.
 ///
 /// ```text
 ///  INIT-REBOOT ──ACK───────────────────────┐
@@ -123,7 +124,7 @@ pub struct Client {
 ///    │            └─────────┤              │           └───────────────┴─────────────────┤
 ///    └──────────────────────┴──────────────┴──────── NAK, end of the lease ──────────────┘
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// INIT: waits before it asks again.
     Init { at: Instant },
@@ -176,9 +177,9 @@ struct Held {
 }
 
 impl Client {
-    /// A client that just started: INIT-REBOOT where an address is remembered, otherwise SELECTING.
+    /// A client that just started: INIT-REBOOT where it holds an address, otherwise SELECTING.
     pub(in crate::node) fn start(setup: ClientSetup, now: Instant, random: &mut Random, out: &mut Vec<ClientOutput>) -> Self {
-        let (incarnation, wish) = (setup.incarnation, setup.remembered);
+        let (incarnation, wish) = (setup.incarnation, setup.held);
         let mut client = Self { setup, incarnation, wish, state: State::Init { at: now } };
         match wish {
             Some(address) => client.state = State::Rebooting(Exchange::begin(now, random), address),
@@ -361,6 +362,9 @@ impl Client {
     }
 
     fn probe(&mut self, now: Instant, held: Held, out: &mut Vec<ClientOutput>) {
+        if self.setup.held == Some(held.address) {
+            return self.bind(held, out);
+        }
         self.state = State::Probing { held, sent: 1, next: now + PROBE_INTERVAL };
         self.send(now, out);
     }
@@ -381,6 +385,7 @@ impl Client {
     fn bind(&mut self, held: Held, out: &mut Vec<ClientOutput>) {
         self.incarnation = incarnation_of(held.seal);
         self.wish = Some(held.address);
+        self.setup.held = None;
         self.state = State::Bound(held);
         out.push(held.bound());
         out.push(ClientOutput::Send(arp_packet(Arp::announcement(self.setup.mac, held.address))));

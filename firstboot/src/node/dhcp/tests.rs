@@ -32,7 +32,7 @@ pub(super) fn ip(last: u8) -> Ipv4Addr {
 
 pub(super) fn client_setup() -> ClientSetup {
     let (mac, node, name) = (mac(1), NodeId([1; 16]), "node-000001".to_owned());
-    ClientSetup { mac, node, seals: Some(seals()), incarnation: None, remembered: None, name }
+    ClientSetup { mac, node, seals: Some(seals()), incarnation: None, held: None, name }
 }
 
 pub(super) fn server_setup() -> ServerSetup {
@@ -193,9 +193,9 @@ fn a_restart_and_another_founding() {
     let mut pair = Pair::new(client_setup(), server_setup());
     pair.run(Duration::from_secs(1));
     let ledger = pair.server.ledger();
-    let remembered = Some(ledger.members[1].address);
+    let held = Some(ledger.members[1].address);
     for (incarnation, answered) in [(INCARNATION, true), (Incarnation([4; 16]), false)] {
-        let client = ClientSetup { remembered, incarnation: Some(incarnation), ..client_setup() };
+        let client = ClientSetup { held, incarnation: Some(incarnation), ..client_setup() };
         let mut pair = Pair::new(client, ServerSetup { ledger: ledger.clone(), ..server_setup() });
         pair.run(Duration::from_secs(60));
         assert_eq!((pair.log.len(), pair.persisted), (usize::from(answered), 0));

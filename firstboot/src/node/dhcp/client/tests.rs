@@ -207,8 +207,8 @@ fn refused() {
 }
 
 #[test]
-fn a_remembered_address() {
-    let setup = ClientSetup { remembered: Some(ip(77)), incarnation: Some(INCARNATION), ..client_setup() };
+fn an_address_that_is_held() {
+    let setup = ClientSetup { held: Some(ip(77)), incarnation: Some(INCARNATION), ..client_setup() };
     let mut bench = Bench::new(setup.clone());
     assert_eq!(bench.said(), ["Request to .255 req.77 sealed"]);
     let founding = sealed_by(bench.reply(Kind::Nak), &seals(), Some(Incarnation([4; 16])));
@@ -219,9 +219,9 @@ fn a_remembered_address() {
     let mut bench = Bench::new(setup);
     let ack = bench.right(Kind::Ack);
     bench.said();
-    assert_eq!(bench.at(1, &ack), ["probe .77"]);
+    assert_eq!(bench.at(1, &ack), ["bound 192.168.200.77/24 sealed", "arp .77"], "it was probed before");
     // Silence: asked for anew.
-    let mut bench = Bench::new(ClientSetup { remembered: Some(ip(77)), ..client_setup() });
+    let mut bench = Bench::new(ClientSetup { held: Some(ip(77)), ..client_setup() });
     bench.said();
     let said = bench.until(9_000);
     assert_eq!(said[3].1, "Discover to .255 req.77 sealed");
