@@ -8,6 +8,7 @@ use std::{
 use hcl_firstboot::{
     identity::{Incarnation, NodeId},
     key::Seals,
+    link::Mac,
     node::notice,
     record::Record,
     wire::{Body, Packet, dhcp, mdns::Service},
@@ -21,6 +22,8 @@ pub struct Rules {
     /// Rule 2: a member keeps its address.
     addresses: BTreeMap<(NodeId, Incarnation), Ipv4Addr>,
     pub founded: BTreeSet<Incarnation>,
+    /// Who was ever whose machine: a request may arrive after its sender became another node.
+    pub names: BTreeSet<(Mac, NodeId)>,
 }
 
 impl Rules {
@@ -41,14 +44,20 @@ impl Rules {
         match &packet.body {
             Body::Dhcp { message, .. } if message.kind == dhcp::Kind::Ack && !message.yiaddr.is_unspecified() => {
                 let bound = ledger.is_some_and(|ledger| {
-                    let member = ledger.members.iter().any(|entry| entry.address == message.yiaddr);
+                    let member = ledger
+                        .members
+                        .iter()
+                        .any(|entry| entry.address == message.yiaddr && self.names.contains(&(message.chaddr, entry.node)));
                     member || ledger.strangers.iter().any(|entry| entry.address == message.yiaddr && entry.mac == message.chaddr)
                 });
                 if bound { Ok(()) } else { Err(format!("3: {} was acknowledged and is not on the disk", message.yiaddr)) }
             }
             Body::Mdns { message, .. } if message.response => {
                 for notice in notice::read(&message.answers, seals).0 {
-                    let backed = membership.is_some_and(|membership| membership.incarnation == notice.incarnation);
+                    let backed = membership.is_some_and(|membership| membership.incarnation == notice.incarnation)
+                        && disk.is_some_and(|disk| disk.node == notice.node)
+                        && (notice.service == Service::Leader
+                            || membership.is_some_and(|membership| membership.address == Some(notice.address)));
                     let leads = notice.service == Service::Member || ledger.is_some();
                     // A last word is of what was given up just before.
                     if !(notice.leaving || (backed && leads)) {

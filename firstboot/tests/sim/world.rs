@@ -14,49 +14,21 @@ use hcl_firstboot::{
     link::{Link, LinkKind, Mac},
     node::{Action, Event, Node, Role, Setup, Wire},
     record::Record,
-    wire::{self, Arp, Body, Packet, arp::Operation},
+    wire::Packet,
 };
 
+pub use self::faults::Class;
+use self::host::Host;
 use crate::{dice::Dice, rules::Rules};
 
-/// The faults of a run. All end after a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Of four consecutive packets from one node to another at least one arrives, late, twice or out of order.
-    Bounded,
-    /// Every switch port is mute for up to 30 s after its link came up.
-    Mute,
-    /// A fifth of all packets is lost.
-    Loss,
-    /// The network falls into parts, in one direction only at times.
-    Parts,
-    /// Power fails at the moment of a write, and cards are slow.
-    Cuts,
-    /// A card was copied once it was a member.
-    Copies,
-    /// As parts; and one of the clusters gets something that a user would miss.
-    Used,
-    /// Half of the cards have another key.
-    Keys,
-}
-
-impl Class {
-    pub const ALL: [Self; 8] =
-        [Self::Bounded, Self::Mute, Self::Loss, Self::Parts, Self::Cuts, Self::Copies, Self::Used, Self::Keys];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bounded => "bounded",
-            Self::Mute => "mute",
-            Self::Loss => "loss",
-            Self::Parts => "parts",
-            Self::Cuts => "cuts",
-            Self::Copies => "copies",
-            Self::Used => "used",
-            Self::Keys => "keys",
-        }
-    }
-}
+#[path = "cable.rs"]
+mod cable;
+#[path = "faults.rs"]
+mod faults;
+#[path = "host.rs"]
+mod host;
+#[path = "settled.rs"]
+mod settled;
 
 /// What is made wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,26 +61,16 @@ const MS: Duration = Duration::from_millis(1);
 
 enum What {
     PowerOn(usize),
-    Heard(usize, u32),
+    Heard(usize, u32, u32),
+    Trouble,
+    Cable(usize, u32),
+    /// The leader's role, for so long.
+    Granted(usize, Duration),
+    Other(usize, u32, Event),
     Deliver(usize, u32, Packet),
     Timer(usize, u32),
     Links(usize, u32, Link),
     List(usize, u32),
-}
-
-struct Host {
-    key: ClusterKey,
-    mac: Mac,
-    hardware: Hardware,
-    node: Option<Node>,
-    /// Counts starts; what belongs to an earlier one is void.
-    life: u32,
-    powered_at: Duration,
-    mute_until: Duration,
-    busy_until: Duration,
-    disk: Option<Record>,
-    addresses: BTreeMap<Ipv4Addr, Option<Duration>>,
-    follows: bool,
 }
 
 struct World {
@@ -139,21 +101,19 @@ fn key(number: u8) -> ClusterKey {
 
 /// One run.
 pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
+    run_with(class, seed, mutation, None)
+}
+
+/// One run with this many machines.
+pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<usize>) -> Outcome {
     let mut dice = Dice::new(seed.wrapping_add((class as u64) << 56));
     let count = [1, 2, 2, 3, 3, 3, 4, 5, 8, 16][dice.below(10) as usize];
+    let count = machines.unwrap_or(count);
     let faults_end = dice.between(Duration::from_secs(20), Duration::from_secs(120));
-    let host = |place: usize| Host {
-        key: key(if class == Class::Keys { place as u8 % 2 } else { 0 }),
-        mac: Mac([2, 0, 0, 0, 0, place as u8 + 1]),
-        hardware: Hardware { card: Some(format!("card {place}")), board: Some(format!("board {place}")) },
-        node: None,
-        life: 0,
-        powered_at: Duration::ZERO,
-        mute_until: Duration::ZERO,
-        busy_until: Duration::ZERO,
-        disk: None,
-        addresses: BTreeMap::new(),
-        follows: false,
+    let host = |place: usize| {
+        let hardware = Hardware { card: Some(format!("card {place}")), board: Some(format!("board {place}")) };
+        let key = key(if class == Class::Keys { place as u8 % 2 } else { 0 });
+        Host::new(key, Mac([2, 0, 0, 0, 0, place as u8 + 1]), hardware)
     };
     let mut world = World {
         class,
@@ -173,6 +133,11 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
         leader_at: None,
         used: None,
     };
+    if class == Class::Mixed {
+        for place in 0..count {
+            world.hosts[place].pace = 900 + world.dice.below(201) as u32;
+        }
+    }
     let staggered = world.dice.chance(50);
     for place in 0..count {
         let at = if staggered {
@@ -192,6 +157,13 @@ pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
                     }
                 }
             }
+        }
+    }
+    if world.troubled() {
+        let first = world.dice.between(Duration::ZERO, world.faults_end / 2);
+        world.at(first, What::Trouble);
+        for place in 0..count {
+            world.at(faults_end, What::Granted(place, Duration::ZERO));
         }
     }
     world.play();
@@ -226,7 +198,10 @@ impl World {
 
     fn play(&mut self) {
         let end = self.faults_end + SETTLE;
-        let mut copied = !matches!(self.class, Class::Copies | Class::Used);
+        let mut copied = !matches!(
+            self.class,
+            Class::Copies | Class::Used | Class::Splits | Class::Crashes | Class::Flaps | Class::Cards | Class::Mixed
+        );
         while let Some(Reverse((at, id))) = self.queue.pop() {
             if at > end || self.outcome.broken.is_some() {
                 break;
@@ -239,7 +214,19 @@ impl World {
             let Some(what) = self.what.remove(&id) else { continue };
             match what {
                 What::PowerOn(place) => self.power_on(place),
-                What::Heard(place, life) => self.event(place, life, Event::Heard),
+                What::Heard(place, life, plugged) => {
+                    if self.hosts[place].plugged == plugged {
+                        self.event(place, life, Event::Heard);
+                    }
+                }
+                What::Trouble => self.trouble(),
+                What::Cable(place, plugged) => {
+                    if self.hosts[place].plugged == plugged {
+                        self.plug(place, true);
+                    }
+                }
+                What::Granted(place, valid_for) => self.grant(place, valid_for),
+                What::Other(place, life, event) => self.event(place, life, event),
                 What::List(place, life) => {
                     let list = vec![self.wired(place)];
                     self.event(place, life, Event::Listed(list));
@@ -247,7 +234,7 @@ impl World {
                 What::Links(place, life, link) => self.event(place, life, Event::LinkChanged(link)),
                 What::Timer(place, life) => {
                     let due = self.hosts[place].node.as_ref().and_then(Node::next_timeout).map(|(due, _)| due);
-                    if due.is_some_and(|due| due <= self.base + self.now) {
+                    if due.is_some_and(|due| due <= self.base + self.hosts[place].clock(self.now)) {
                         self.event(place, life, Event::Timeout);
                     }
                 }
@@ -266,12 +253,14 @@ impl World {
 
     fn power_on(&mut self, place: usize) {
         let seed = std::array::from_fn(|_| self.dice.next() as u8);
-        let mute =
-            if self.class == Class::Mute { self.dice.between(Duration::ZERO, Duration::from_secs(30)) } else { Duration::ZERO };
+        let mute = if self.class == Class::Mute || (self.class == Class::Mixed && self.faulty() && self.dice.chance(30)) {
+            self.dice.between(Duration::ZERO, Duration::from_secs(30))
+        } else {
+            Duration::ZERO
+        };
         // On some wires there is nobody else to be heard.
         let quiet = self.dice.chance(15);
-        let first = self.dice.between(Duration::ZERO, Duration::from_secs(3));
-        let (now, base) = (self.now, self.base);
+        let now = self.now;
         let host = &mut self.hosts[place];
         host.life += 1;
         host.powered_at = now;
@@ -279,7 +268,10 @@ impl World {
         host.busy_until = now;
         host.addresses.clear();
         host.follows = false;
+        host.quiet = quiet;
+        host.granted_until = None;
         let life = host.life;
+        let instant = self.base + host.clock(now);
         let setup = Setup {
             config: Default::default(),
             key: Some(host.key.clone()),
@@ -287,26 +279,34 @@ impl World {
             hardware: host.hardware.clone(),
             seed,
         };
-        let (node, actions) = Node::start(setup, base + now);
+        let (node, actions) = Node::start(setup, instant);
+        if host.disk.as_ref().is_some_and(|disk| disk.node != node.summary().node) {
+            self.broke(Err(format!("4: {place} came back as another node")));
+            return;
+        }
         host.node = Some(node);
         self.log(&format!("{place} power on, mute for {} ms", mute.as_millis()));
         self.act(place, actions);
         // The card may be slow already.
         self.at(now, What::List(place, life));
-        if self.mutation == Mutation::NoSilenceRule {
-            self.at(now + MS * 50, What::Heard(place, life));
-        } else if !quiet {
-            self.at(now + mute + first, What::Heard(place, life));
+    }
+
+    fn grant(&mut self, place: usize, valid_for: Duration) {
+        // In the end all may lead: who of them does is not said here.
+        let valid_for = if self.faulty() { valid_for } else { SETTLE * 2 };
+        let life = self.hosts[place].life;
+        if self.hosts[place].granted_until.is_some() || !self.faulty() {
+            self.event(place, life, Event::RoleGranted { index: 1, valid_for });
         }
     }
 
     fn wired(&self, place: usize) -> Link {
         let mac = Some(self.hosts[place].mac);
-        Link { index: 2, name: "eth0".into(), kind: LinkKind::Wired, mac, up: true, carrier: true }
+        Link { index: 2, name: "eth0".into(), kind: LinkKind::Wired, mac, up: true, carrier: self.hosts[place].carrier }
     }
 
     fn event(&mut self, place: usize, life: u32, event: Event) {
-        let instant = self.base + self.now;
+        let instant = self.base + self.hosts[place].clock(self.now);
         let host = &mut self.hosts[place];
         if host.life != life || host.node.is_none() {
             return;
@@ -315,28 +315,52 @@ impl World {
             // One thread: it comes when the write is over.
             let at = host.busy_until;
             let what = match event {
-                Event::Heard => What::Heard(place, life),
+                Event::Heard => What::Heard(place, life, host.plugged),
                 Event::Received { packet, .. } => What::Deliver(place, life, packet),
                 Event::LinkChanged(link) => What::Links(place, life, link),
                 Event::Listed(_) => What::List(place, life),
-                _ => What::Timer(place, life),
+                Event::Timeout => What::Timer(place, life),
+                other => What::Other(place, life, other),
             };
             return self.at(at, what);
+        }
+        let stopping = event == Event::Stopping;
+        match event {
+            Event::RoleGranted { valid_for, .. } => {
+                let until = self.now + host.when(valid_for);
+                host.granted_until = Some(until);
+            }
+            Event::RoleLost => host.granted_until = Some(self.now),
+            _ => {}
         }
         let Some(node) = &mut host.node else { return };
         let actions = node.handle(instant, event);
         self.act(place, actions);
-        self.arm(place);
+        if stopping {
+            self.power_off(place, "stopped");
+        } else {
+            self.arm(place);
+        }
     }
 
     fn arm(&mut self, place: usize) {
         let host = &self.hosts[place];
         let Some((due, _)) = host.node.as_ref().and_then(Node::next_timeout) else { return };
-        let (at, life) = (due.saturating_duration_since(self.base).max(self.now + MS / 10), host.life);
+        let at = host.when(due.saturating_duration_since(self.base));
+        let (at, life) = (at.max(self.now + MS / 10), host.life);
         self.at(at, What::Timer(place, life));
     }
 
-    fn act(&mut self, place: usize, mut actions: Vec<Action>) {
+    fn act(&mut self, place: usize, actions: Vec<Action>) {
+        if let Some(node) = &self.hosts[place].node {
+            self.rules.names.insert((self.hosts[place].mac, node.summary().node));
+        }
+        self.carry_out(place, actions);
+        let rule = self.alone_with_its_addresses(place);
+        self.broke(rule);
+    }
+
+    fn carry_out(&mut self, place: usize, mut actions: Vec<Action>) {
         if self.mutation == Mutation::PersistLast {
             actions.sort_by_key(|action| matches!(action, Action::Persist(_)));
         }
@@ -350,9 +374,27 @@ impl World {
                     let link = Link { index: 3, name, kind: LinkKind::Vlan { id, parent }, mac, up: true, carrier: true };
                     self.at(self.now + MS, What::Links(place, life, link));
                 }
+                Action::AwaitFrame { .. } => {
+                    let first = self.dice.between(Duration::ZERO, Duration::from_secs(3));
+                    let host = &self.hosts[place];
+                    let (quiet, plugged, from) = (host.quiet, host.plugged, host.mute_until.max(self.now));
+                    if self.mutation == Mutation::NoSilenceRule {
+                        self.at(self.now + MS * 50, What::Heard(place, life, plugged));
+                    } else if !quiet {
+                        self.at(from + first, What::Heard(place, life, plugged));
+                    }
+                }
                 Action::Persist(record) => {
-                    let faulty = self.faulty() && self.class == Class::Cuts;
-                    if faulty && self.dice.chance(30) {
+                    if self.faulty() && matches!(self.class, Class::Cards | Class::Mixed) && self.dice.chance(10) {
+                        self.log(&format!("{place} cannot write"));
+                        let instant = self.base + self.hosts[place].clock(self.now);
+                        let Some(node) = &mut self.hosts[place].node else { return };
+                        let actions = node.handle(instant, Event::PersistFailed { error: "full".into() });
+                        return self.act(place, actions);
+                    }
+                    let faulty = self.faulty() && matches!(self.class, Class::Cuts | Class::Crashes | Class::Mixed);
+                    let cut = if self.class == Class::Cuts { 30 } else { 8 };
+                    if faulty && self.dice.chance(cut) {
                         let written = self.dice.chance(50);
                         return self.power_cut(place, written.then_some(*record));
                     }
@@ -397,8 +439,15 @@ impl World {
             self.rules.persisted(&record);
             self.hosts[place].disk = Some(record);
         }
-        self.hosts[place].node = None;
-        self.hosts[place].addresses.clear();
+        self.power_off(place, "cut at a write");
+    }
+
+    fn power_off(&mut self, place: usize, why: &str) {
+        self.log(&format!("{place} power off: {why}"));
+        let host = &mut self.hosts[place];
+        host.node = None;
+        host.life += 1;
+        host.addresses.clear();
         let pause = self.dice.between(MS * 100, Duration::from_secs(20));
         self.at(self.now + pause, What::PowerOn(place));
     }
@@ -414,19 +463,8 @@ impl World {
         let disk = disks[self.dice.below(disks.len() as u64) as usize].clone();
         let place = self.hosts.len();
         let hardware = Hardware { card: Some("copy".into()), board: Some("another board".into()) };
-        self.hosts.push(Host {
-            key: key(0),
-            mac: Mac([2, 0, 0, 0, 1, place as u8]),
-            hardware,
-            node: None,
-            life: 0,
-            powered_at: self.now,
-            mute_until: Duration::ZERO,
-            busy_until: Duration::ZERO,
-            disk: Some(disk),
-            addresses: BTreeMap::new(),
-            follows: false,
-        });
+        let copy = Host::new(key(0), Mac([2, 0, 0, 0, 1, place as u8]), hardware);
+        self.hosts.push(Host { disk: Some(disk), ..copy });
         self.log(&format!("{place} has a copy of a card"));
         self.power_on(place);
     }
@@ -440,136 +478,22 @@ impl World {
         self.used = self.hosts[place].node.as_ref().and_then(|node| node.summary().incarnation);
         self.log(&format!("{place} holds something that a user would miss"));
         self.event(place, life, Event::Established);
+        let kept = self.hosts[place].disk.as_ref().and_then(|disk| disk.membership.as_ref());
+        if kept.is_none_or(|kept| kept.provisional || Some(kept.incarnation) != self.used) {
+            self.log("but its card does not know");
+            self.used = None;
+        }
     }
 
     fn set_address(&mut self, place: usize, address: Ipv4Addr, valid_for: Option<Duration>) {
         let rule = self.rules.took(address, self.hosts[place].disk.as_ref());
         self.broke(rule);
         let now = self.now;
-        let incarnation = |host: &Host| host.disk.as_ref().and_then(|disk| disk.membership.as_ref()).map(|of| of.incarnation);
-        let ours = incarnation(&self.hosts[place]);
-        let holds = |host: &Host| host.addresses.get(&address).is_some_and(|until| until.is_none_or(|until| now < until));
-        let twice =
-            self.hosts.iter().enumerate().find(|(other, host)| *other != place && holds(host) && incarnation(host) == ours);
-        // Parts of a network cannot know of each other; a copy is another matter than two members.
-        let knowable = !(matches!(self.class, Class::Parts | Class::Used) && self.faulty());
-        let rule = match twice {
-            Some((other, _)) if knowable => Err(format!("2: {place} and {other} of one incarnation have {address}")),
-            _ => Ok(()),
-        };
-        self.broke(rule);
-        self.hosts[place].addresses.insert(address, valid_for.map(|valid_for| now + valid_for));
-    }
-
-    fn send(&mut self, from: usize, packet: Packet, lag: Duration) {
-        let frame = wire::encode(&packet);
-        let mut packet = match wire::decode(&frame) {
-            Ok(decoded) => decoded,
-            Err(dropped) => return self.broke(Err(format!("codec: {packet:?} came back as: {dropped}"))),
-        };
-        if let (Mutation::NoTieBreak, Body::Mdns { message, .. }) = (self.mutation, &mut packet.body) {
-            message.authorities.clear();
+        let until = valid_for.map(|valid_for| now + self.hosts[place].when(valid_for));
+        let granted = self.hosts[place].granted_until;
+        if address == crate::rules::LEADER && granted.is_some_and(|granted| until.is_none_or(|until| until > granted + MS)) {
+            self.broke(Err(format!("1b: {place} has {address} longer than the role")));
         }
-        let sent_at = self.now + lag;
-        for to in 0..self.hosts.len() {
-            let host = &self.hosts[to];
-            let reached = packet.destination.0[0] & 1 == 1 || packet.destination == host.mac;
-            if to == from || !reached || host.node.is_none() {
-                continue;
-            }
-            let mute = |host: &Host| sent_at < host.mute_until;
-            if mute(host) || mute(&self.hosts[from]) || self.is_lost(from, to) {
-                continue;
-            }
-            let life = self.hosts[to].life;
-            let slow = self.faulty() && self.class == Class::Bounded;
-            let longest = if slow { MS * 50 } else { MS * 2 };
-            for _ in 0..=u8::from(slow && self.dice.chance(5)) {
-                let delay = self.dice.between(MS / 10, longest);
-                self.at(sent_at + delay, What::Deliver(to, life, packet.clone()));
-            }
-        }
-    }
-
-    fn is_lost(&mut self, from: usize, to: usize) -> bool {
-        if !self.faulty() {
-            return false;
-        }
-        match self.class {
-            Class::Bounded => {
-                let lose = self.dice.chance(60);
-                let row = self.lost.entry((from, to)).or_default();
-                let lost = lose && *row < 3;
-                *row = if lost { *row + 1 } else { 0 };
-                lost
-            }
-            Class::Loss => self.dice.chance(20),
-            Class::Parts | Class::Used => self.cut.contains_key(&(from, to)),
-            Class::Mute | Class::Cuts | Class::Copies | Class::Keys => false,
-        }
-    }
-
-    fn deliver(&mut self, place: usize, life: u32, packet: Packet) {
-        let host = &self.hosts[place];
-        if host.life != life || host.node.is_none() {
-            return;
-        }
-        if let Body::Arp(arp) = &packet.body {
-            // As Linux does for an address of the interface.
-            let held = host.addresses.get(&arp.target).is_some_and(|until| until.is_none_or(|until| self.now < until));
-            if arp.operation == Operation::Request && held && arp.sender != arp.target {
-                let reply: Arp = arp.reply(host.mac);
-                let answer = Packet { source: host.mac, destination: arp.sender_mac, body: Body::Arp(reply) };
-                self.send(place, answer, Duration::ZERO);
-            }
-        }
-        self.event(place, life, Event::Received { wire: Wire::Cluster, packet });
-    }
-
-    /// Rule 1b: one leader, all others follow it, each with an address of its own. Of two keys one runs and the other explains.
-    fn settled(&mut self) -> Result<(), String> {
-        if self.hosts.iter().any(|host| host.node.is_none()) {
-            return Err("a machine is still without power".into());
-        }
-        if self.class != Class::Keys {
-            return self.settled_of(&key(0));
-        }
-        let of_key = |number| {
-            let hosts = self.hosts.iter().filter(move |host| host.key == key(number));
-            hosts.filter_map(|host| host.node.as_ref()).map(Node::summary).collect::<Vec<_>>()
-        };
-        let aside = |number| of_key(number).iter().all(|summary| summary.role == Role::None && !summary.complaints.is_empty());
-        match (aside(0), aside(1)) {
-            (_, true) => self.settled_of(&key(0)),
-            (true, false) => self.settled_of(&key(1)),
-            (false, false) => Err("1b: two labs of two keys run on one wire".into()),
-        }
-    }
-
-    fn settled_of(&self, key: &ClusterKey) -> Result<(), String> {
-        let hosts = self.hosts.iter().filter(|host| host.key == *key);
-        let running: Vec<_> = hosts.filter_map(|host| host.node.as_ref()).map(Node::summary).collect();
-        let leaders = running.iter().filter(|summary| summary.role == Role::Leader).count();
-        if leaders != 1 {
-            return Err(format!("1b: {leaders} leaders after all faults have ended"));
-        }
-        for (place, summary) in running.iter().enumerate() {
-            if summary.role == Role::None {
-                return Err(format!("1b: node {place} is in no cluster: {} ({})", summary.phase, summary.reason));
-            }
-            if summary.incarnation != running[0].incarnation {
-                return Err(format!("1b: node {place} is in another cluster"));
-            }
-            if summary.role == Role::Follower && summary.lease.is_none() {
-                return Err(format!("1b: node {place} follows without a lease: {}", summary.reason));
-            }
-        }
-        if self.used.is_some() && running[0].incarnation != self.used {
-            return Err("1b: the cluster that held something is lost".into());
-        }
-        let mut addresses: Vec<_> = running.iter().filter_map(|summary| summary.address).collect();
-        addresses.sort();
-        addresses.dedup();
-        if addresses.len() < running.len() { Err("2: two members have one address".into()) } else { Ok(()) }
+        self.hosts[place].addresses.insert(address, until);
     }
 }

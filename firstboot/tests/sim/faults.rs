@@ -1,0 +1,181 @@
+//! What goes wrong in a run, and when.
+
+use std::time::Duration;
+
+use hcl_firstboot::node::{Event, Role};
+
+use super::{MS, What, World};
+
+/// The faults of a run. All end after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Of four consecutive packets from one node to another at least one arrives, late, twice or out of order.
+    Bounded,
+    /// Every switch port is mute for up to 30 s after its link came up.
+    Mute,
+    /// A fifth of all packets is lost.
+    Loss,
+    /// The network falls into parts, in one direction only at times.
+    Parts,
+    /// Power fails at the moment of a write, and cards are slow.
+    Cuts,
+    /// A card was copied once it was a member.
+    Copies,
+    /// As parts; and one of the clusters gets something that a user would miss.
+    Used,
+    /// Half of the cards have another key.
+    Keys,
+    /// A cluster that runs falls apart, differently every few seconds, and heals in between.
+    Splits,
+    /// Power fails at any moment, at a write too; cards are slow.
+    Crashes,
+    /// Cables are pulled and put back; ports are mute afterwards.
+    Flaps,
+    /// Cards that cannot be written at times, and nodes that are stopped in good order.
+    Cards,
+    /// The leader's role is lost for a while.
+    Roles,
+    /// All of it at once, on a wire that loses, doubles and delays, with clocks a tenth too fast or slow.
+    Mixed,
+}
+
+impl Class {
+    pub const ALL: [Self; 14] = [
+        Self::Bounded,
+        Self::Mute,
+        Self::Loss,
+        Self::Parts,
+        Self::Cuts,
+        Self::Copies,
+        Self::Used,
+        Self::Keys,
+        Self::Splits,
+        Self::Crashes,
+        Self::Flaps,
+        Self::Cards,
+        Self::Roles,
+        Self::Mixed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bounded => "bounded",
+            Self::Mute => "mute",
+            Self::Loss => "loss",
+            Self::Parts => "parts",
+            Self::Cuts => "cuts",
+            Self::Copies => "copies",
+            Self::Used => "used",
+            Self::Keys => "keys",
+            Self::Splits => "splits",
+            Self::Crashes => "crashes",
+            Self::Flaps => "flaps",
+            Self::Cards => "cards",
+            Self::Roles => "roles",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+impl World {
+    pub(super) fn troubled(&self) -> bool {
+        matches!(self.class, Class::Splits | Class::Crashes | Class::Flaps | Class::Cards | Class::Roles | Class::Mixed)
+    }
+
+    /// Something goes wrong, and the next thing soon.
+    pub(super) fn trouble(&mut self) {
+        if !self.faulty() {
+            self.cut.clear();
+            return;
+        }
+        let next = (self.now + self.dice.between(MS * 500, Duration::from_secs(20))).min(self.faults_end);
+        self.at(next, What::Trouble);
+        let count = self.hosts.len() as u64;
+        let leader = (0..self.hosts.len())
+            .find(|place| self.hosts[*place].node.as_ref().is_some_and(|node| node.summary().role == Role::Leader));
+        let victim = match leader {
+            Some(leader) if self.dice.chance(40) => leader,
+            _ => self.dice.below(count) as usize,
+        };
+        let kind = match self.class {
+            Class::Splits => 0,
+            Class::Crashes => 1,
+            Class::Flaps => 2,
+            Class::Cards => 3,
+            Class::Roles => 4,
+            _ => self.dice.below(5),
+        };
+        let life = self.hosts[victim].life;
+        let back = (self.now + self.dice.between(MS * 10, Duration::from_secs(25))).min(self.faults_end);
+        match kind {
+            0 => self.split(victim),
+            1 if self.hosts[victim].node.is_some() => self.power_off(victim, "cut"),
+            2 if self.hosts[victim].carrier => {
+                self.plug(victim, false);
+                let plugged = self.hosts[victim].plugged;
+                self.at(back, What::Cable(victim, plugged));
+            }
+            3 => self.event(victim, life, Event::Stopping),
+            4 if leader.is_some() => {
+                let victim = leader.unwrap_or(victim);
+                let life = self.hosts[victim].life;
+                let valid_for = self.dice.between(MS * 500, Duration::from_secs(30));
+                self.at(back, What::Granted(victim, valid_for));
+                self.event(victim, life, Event::RoleLost);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn plug(&mut self, place: usize, carrier: bool) {
+        let mute = if carrier && self.dice.chance(50) {
+            self.dice.between(Duration::ZERO, Duration::from_secs(30))
+        } else {
+            Duration::ZERO
+        };
+        self.log(&format!("{place} cable {}, mute for {} ms", if carrier { "in" } else { "out" }, mute.as_millis()));
+        let now = self.now;
+        let host = &mut self.hosts[place];
+        host.carrier = carrier;
+        host.plugged += 1;
+        if carrier {
+            host.mute_until = now + mute;
+        }
+        let life = host.life;
+        let link = self.wired(place);
+        self.event(place, life, Event::LinkChanged(link));
+    }
+
+    fn split(&mut self, victim: usize) {
+        self.cut.clear();
+        let count = self.hosts.len();
+        match self.dice.below(4) {
+            0 => self.log("whole again"),
+            1 => {
+                self.log(&format!("{victim} is alone"));
+                for other in 0..count {
+                    self.cut.insert((victim, other), ());
+                    self.cut.insert((other, victim), ());
+                }
+            }
+            2 => {
+                let speaks = self.dice.chance(50);
+                self.log(&format!("{victim} {}", if speaks { "hears nothing" } else { "is not heard" }));
+                for other in 0..count {
+                    self.cut.insert(if speaks { (other, victim) } else { (victim, other) }, ());
+                }
+            }
+            _ => {
+                let side: Vec<bool> = (0..count).map(|_| self.dice.chance(50)).collect();
+                self.log(&format!("split {side:?}"));
+                for from in 0..count {
+                    for to in 0..count {
+                        if side[from] != side[to] {
+                            self.cut.insert((from, to), ());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
