@@ -118,7 +118,20 @@ fn without_the_tie_break_two_found() {
 #[test]
 #[ignore = "takes minutes of CPU time"]
 fn every_address_of_the_range_has_a_member() {
-    let outcome = run_with(Class::Bounded, 1, Mutation::None, Some(190));
+    let outcome = run_with(Class::Bounded, 1, Mutation::None, Some(190), Duration::ZERO);
     assert_eq!(outcome.broken, None, "{}", outcome.trace);
     assert_eq!((outcome.foundings, outcome.follower_after.len()), (1, 189));
+}
+
+#[test]
+fn an_idle_day_wears_no_card() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    for machines in [1, 3, 8] {
+        let outcome = run_with(Class::Mute, 3, Mutation::None, Some(machines), day);
+        assert_eq!(outcome.broken, None, "{}", outcome.trace);
+        let of_each = outcome.wakes as f64 / machines as f64 / day.as_secs_f64();
+        println!("{machines} nodes: {of_each:.2} wake-ups a second each, {} bytes written a day", outcome.written);
+        assert!(of_each < 2.0, "{machines} nodes: {of_each} wake-ups a second each");
+        assert_eq!(outcome.written, 0, "{machines} nodes");
+    }
 }

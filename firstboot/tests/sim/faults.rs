@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use hcl_firstboot::node::{Event, Role};
+use hcl_firstboot::{
+    identity::Hardware,
+    link::Mac,
+    node::{Event, Role},
+};
 
-use super::{MS, What, World};
+use super::{Host, MS, What, World, key};
 
 /// The faults of a run. All end after a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +180,39 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// The card of a member goes into another machine as well.
+    pub(super) fn copy_card(&mut self) {
+        let members = self.hosts.iter().filter(|host| host.disk.as_ref().is_some_and(|disk| disk.membership.is_some())).count();
+        if members == 0 {
+            return;
+        }
+        let disks: Vec<_> =
+            self.hosts.iter().filter_map(|host| host.disk.clone().filter(|disk| disk.membership.is_some())).collect();
+        let disk = disks[self.dice.below(disks.len() as u64) as usize].clone();
+        let place = self.hosts.len();
+        let hardware = Hardware { card: Some("copy".into()), board: Some("another board".into()) };
+        let copy = Host::new(key(0), Mac([2, 0, 0, 0, 1, place as u8]), hardware);
+        self.hosts.push(Host { disk: Some(disk), ..copy });
+        self.log(&format!("{place} has a copy of a card"));
+        self.power_on(place);
+    }
+
+    /// A user puts something into one of the clusters.
+    pub(super) fn establish(&mut self) {
+        let leads = |host: &Host| host.node.as_ref().is_some_and(|node| node.summary().role == Role::Leader);
+        let leaders: Vec<_> = (0..self.hosts.len()).filter(|place| leads(&self.hosts[*place])).collect();
+        let Some(place) = leaders.get(self.dice.below(leaders.len() as u64) as usize).copied() else { return };
+        let life = self.hosts[place].life;
+        self.used = self.hosts[place].node.as_ref().and_then(|node| node.summary().incarnation);
+        self.log(&format!("{place} holds something that a user would miss"));
+        self.event(place, life, Event::Established);
+        let kept = self.hosts[place].disk.as_ref().and_then(|disk| disk.membership.as_ref());
+        if kept.is_none_or(|kept| kept.provisional || Some(kept.incarnation) != self.used) {
+            self.log("but its card does not know");
+            self.used = None;
         }
     }
 }

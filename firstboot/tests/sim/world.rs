@@ -52,6 +52,9 @@ pub struct Outcome {
     pub leader_after: Option<Duration>,
     /// From the leader, or the node's own power, to a lease; each follower.
     pub follower_after: Vec<Duration>,
+    /// What a node is woken for once all has settled, and the bytes that it writes then; all nodes together.
+    pub wakes: u64,
+    pub written: u64,
     pub trace: String,
 }
 
@@ -101,11 +104,11 @@ fn key(number: u8) -> ClusterKey {
 
 /// One run.
 pub fn run(class: Class, seed: u64, mutation: Mutation) -> Outcome {
-    run_with(class, seed, mutation, None)
+    run_with(class, seed, mutation, None, Duration::ZERO)
 }
 
-/// One run with this many machines.
-pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<usize>) -> Outcome {
+/// One run with this many machines, that goes on for `rest` once all has settled.
+pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<usize>, rest: Duration) -> Outcome {
     let mut dice = Dice::new(seed.wrapping_add((class as u64) << 56));
     let count = [1, 2, 2, 3, 3, 3, 4, 5, 8, 16][dice.below(10) as usize];
     let count = machines.unwrap_or(count);
@@ -166,7 +169,7 @@ pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<us
             world.at(faults_end, What::Granted(place, Duration::ZERO));
         }
     }
-    world.play();
+    world.play(rest);
     world.outcome.foundings = world.rules.founded.len();
     world.outcome
 }
@@ -192,12 +195,16 @@ impl World {
         }
     }
 
+    fn rests(&self) -> bool {
+        self.now > self.faults_end + SETTLE
+    }
+
     fn faulty(&self) -> bool {
         self.now < self.faults_end
     }
 
-    fn play(&mut self) {
-        let end = self.faults_end + SETTLE;
+    fn play(&mut self, rest: Duration) {
+        let end = self.faults_end + SETTLE + rest;
         let mut copied = !matches!(
             self.class,
             Class::Copies | Class::Used | Class::Splits | Class::Crashes | Class::Flaps | Class::Cards | Class::Mixed
@@ -325,6 +332,7 @@ impl World {
             return self.at(at, what);
         }
         let stopping = event == Event::Stopping;
+        self.outcome.wakes += u64::from(self.now > self.faults_end + SETTLE);
         match event {
             Event::RoleGranted { valid_for, .. } => {
                 let until = self.now + host.when(valid_for);
@@ -385,6 +393,9 @@ impl World {
                     }
                 }
                 Action::Persist(record) => {
+                    if self.rests() {
+                        self.outcome.written += record.to_file().len() as u64;
+                    }
                     if self.faulty() && matches!(self.class, Class::Cards | Class::Mixed) && self.dice.chance(10) {
                         self.log(&format!("{place} cannot write"));
                         let instant = self.base + self.hosts[place].clock(self.now);
@@ -450,39 +461,6 @@ impl World {
         host.addresses.clear();
         let pause = self.dice.between(MS * 100, Duration::from_secs(20));
         self.at(self.now + pause, What::PowerOn(place));
-    }
-
-    /// The card of a member goes into another machine as well.
-    fn copy_card(&mut self) {
-        let members = self.hosts.iter().filter(|host| host.disk.as_ref().is_some_and(|disk| disk.membership.is_some())).count();
-        if members == 0 {
-            return;
-        }
-        let disks: Vec<_> =
-            self.hosts.iter().filter_map(|host| host.disk.clone().filter(|disk| disk.membership.is_some())).collect();
-        let disk = disks[self.dice.below(disks.len() as u64) as usize].clone();
-        let place = self.hosts.len();
-        let hardware = Hardware { card: Some("copy".into()), board: Some("another board".into()) };
-        let copy = Host::new(key(0), Mac([2, 0, 0, 0, 1, place as u8]), hardware);
-        self.hosts.push(Host { disk: Some(disk), ..copy });
-        self.log(&format!("{place} has a copy of a card"));
-        self.power_on(place);
-    }
-
-    /// A user puts something into one of the clusters.
-    fn establish(&mut self) {
-        let leads = |host: &Host| host.node.as_ref().is_some_and(|node| node.summary().role == Role::Leader);
-        let leaders: Vec<_> = (0..self.hosts.len()).filter(|place| leads(&self.hosts[*place])).collect();
-        let Some(place) = leaders.get(self.dice.below(leaders.len() as u64) as usize).copied() else { return };
-        let life = self.hosts[place].life;
-        self.used = self.hosts[place].node.as_ref().and_then(|node| node.summary().incarnation);
-        self.log(&format!("{place} holds something that a user would miss"));
-        self.event(place, life, Event::Established);
-        let kept = self.hosts[place].disk.as_ref().and_then(|disk| disk.membership.as_ref());
-        if kept.is_none_or(|kept| kept.provisional || Some(kept.incarnation) != self.used) {
-            self.log("but its card does not know");
-            self.used = None;
-        }
     }
 
     fn set_address(&mut self, place: usize, address: Ipv4Addr, valid_for: Option<Duration>) {
