@@ -108,12 +108,11 @@ pub struct Cluster {
     told: Option<String>,
 }
 
-/// A notice, and when and from where it came.
+/// A notice, and when it came.
 #[derive(Clone, Debug)]
 struct Heard {
     notice: Notice,
     at: Instant,
-    mac: Mac,
 }
 
 /// By what right a founder leads.

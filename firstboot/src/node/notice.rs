@@ -1,13 +1,15 @@
 //! What leader and members tell of themselves, as records of RFC 6763, with a tag that only the key can make.
 //!
 //! The leader's instance is `Cluster-Leader-` and eight digits of the cluster id: the same for every claim of one key, so that
-//! two claims collide. The tag covers every text; a forged or altered record is no notice.
+//! two claims collide. The tag covers every text; a forged or altered record is no notice. One that somebody recorded and sends
+//! again is: so nothing in it but what the node itself would say once more is believed, and who sent the frame counts for nothing.
 
 use std::net::Ipv4Addr;
 
 use crate::{
     identity::{Incarnation, NodeId},
     key::{ClusterId, Seals, Use, hex, unhex},
+    link::Mac,
     wire::mdns::{Data, Name, Record, Service},
 };
 
@@ -26,6 +28,8 @@ pub struct Notice {
     pub incarnation: Incarnation,
     /// Who it is.
     pub node: NodeId,
+    /// The hardware address of its interface. Two of one node: one has a copy of the other's card.
+    pub mac: Mac,
     /// The address that goes with the service: the leader's .1, a member's own.
     pub address: Ipv4Addr,
     /// Its host name.
@@ -82,6 +86,7 @@ impl Notice {
             format!("in={}", self.incarnation),
             format!("id={}", seals.cluster()),
             format!("node={}", self.node),
+            format!("hw={}", self.mac),
             format!("at={}", self.address),
             format!("name={}", self.name),
             format!("n={}", self.members),
@@ -109,6 +114,7 @@ impl Notice {
             service,
             incarnation: value("in")?.parse().ok()?,
             node: value("node")?.parse().ok()?,
+            mac: value("hw")?.parse().ok()?,
             address: value("at")?.parse().ok()?,
             name: value("name")?,
             provisional: flags.contains('p'),
@@ -178,6 +184,7 @@ mod tests {
             service,
             incarnation: Incarnation([9; 16]),
             node: NodeId([4; 16]),
+            mac: Mac([2, 0, 0, 0, 0, 7]),
             address: [192, 168, 200, 1].into(),
             name: "node-0a0b0c".into(),
             provisional: true,

@@ -14,6 +14,7 @@ impl Cluster {
             service,
             incarnation: membership.incarnation,
             node: self.record.node,
+            mac: self.mac(),
             address,
             name: self.name(),
             provisional: membership.provisional,

@@ -161,6 +161,7 @@ impl Cluster {
             service: Service::Leader,
             incarnation: claiming.incarnation,
             node: self.record.node,
+            mac: self.mac(),
             address: self.leader_address(),
             name: self.name(),
             provisional: true,

@@ -411,13 +411,13 @@ impl Cluster {
 
     /// Somebody else says that it is us.
     fn own_notice_came(&mut self, now: Instant, heard: &Heard, actions: &mut Vec<Action>) {
-        if heard.mac == self.mac() || heard.notice.leaving {
+        if heard.notice.mac == self.mac() || heard.notice.leaving {
             return;
         }
         let yields = match &self.phase {
             // It is there already, so we are the copy.
             Phase::Reclaiming(_) => true,
-            Phase::Following(_) | Phase::Leading(_) | Phase::Dormant { .. } => self.mac() < heard.mac,
+            Phase::Following(_) | Phase::Leading(_) | Phase::Dormant { .. } => self.mac() < heard.notice.mac,
             _ => false,
         };
         if yields {

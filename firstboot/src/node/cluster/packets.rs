@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use super::{Cluster, Heard, Phase};
+use super::{Cluster, Heard, Phase, STRANGERS_WORD};
 use crate::{
     link::Mac,
     node::{
@@ -32,13 +32,13 @@ impl Cluster {
         }
         match body {
             Body::Arp(arp) => self.arp_came(now, &arp, actions),
-            Body::Mdns { message, .. } => self.mdns_came(now, source, &message, actions),
+            Body::Mdns { message, .. } => self.mdns_came(now, &message, actions),
             Body::Dhcp { message, .. } if message.is_reply() => self.reply_came(now, source, &message, actions),
             Body::Dhcp { source: ip, message, .. } => self.request_came(now, source, ip, &message, actions),
         }
     }
 
-    fn mdns_came(&mut self, now: Instant, source: Mac, message: &Message, actions: &mut Vec<Action>) {
+    fn mdns_came(&mut self, now: Instant, message: &Message, actions: &mut Vec<Action>) {
         let Some(seals) = &self.seals else { return };
         let records = if message.response { &message.answers } else { &message.authorities };
         let (notices, strangers) = notice::read(records, seals);
@@ -46,7 +46,7 @@ impl Cluster {
             self.stranger_came(now, stranger, message.response, actions);
         }
         for notice in notices {
-            let heard = Heard { notice, at: now, mac: source };
+            let heard = Heard { notice, at: now };
             if message.response {
                 self.notice_came(now, heard, actions);
             } else {
@@ -75,6 +75,7 @@ impl Cluster {
     fn stranger_came(&mut self, now: Instant, stranger: notice::Stranger, leads: bool, actions: &mut Vec<Action>) {
         let lower = self.seals.as_ref().is_some_and(|seals| stranger.cluster < seals.cluster().short());
         let address = stranger.address.filter(|_| leads);
+        self.strangers.retain(|_, (_, at)| now < *at + STRANGERS_WORD);
         if self.strangers.len() < 16 || self.strangers.contains_key(&stranger.cluster) {
             self.strangers.insert(stranger.cluster.clone(), (address, now));
         }
