@@ -21,6 +21,9 @@ impl World {
             message.authorities.clear();
         }
         let sent_at = self.now + lag;
+        if self.class == Class::Forged && self.faulty() {
+            self.forge(&packet);
+        }
         for to in 0..self.hosts.len() {
             let host = &self.hosts[to];
             let reached = packet.destination.0[0] & 1 == 1 || packet.destination == host.mac;
@@ -56,14 +59,7 @@ impl World {
             Class::Loss => self.dice.chance(20),
             Class::Mixed => self.cut.contains_key(&(from, to)) || self.dice.chance(20),
             Class::Parts | Class::Used | Class::Splits => self.cut.contains_key(&(from, to)),
-            Class::Mute
-            | Class::Cuts
-            | Class::Copies
-            | Class::Keys
-            | Class::Crashes
-            | Class::Flaps
-            | Class::Cards
-            | Class::Roles => false,
+            _ => false,
         }
     }
 

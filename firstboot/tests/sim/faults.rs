@@ -39,12 +39,14 @@ pub enum Class {
     Cards,
     /// The leader's role is lost for a while.
     Roles,
+    /// A machine without the key sends again what it heard, altered or not, and floods the leader with questions.
+    Forged,
     /// All of it at once, on a wire that loses, doubles and delays, with clocks a tenth too fast or slow.
     Mixed,
 }
 
 impl Class {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Bounded,
         Self::Mute,
         Self::Loss,
@@ -58,6 +60,7 @@ impl Class {
         Self::Flaps,
         Self::Cards,
         Self::Roles,
+        Self::Forged,
         Self::Mixed,
     ];
 
@@ -76,6 +79,7 @@ impl Class {
             Self::Flaps => "flaps",
             Self::Cards => "cards",
             Self::Roles => "roles",
+            Self::Forged => "forged",
             Self::Mixed => "mixed",
         }
     }

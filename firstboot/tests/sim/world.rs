@@ -21,6 +21,8 @@ pub use self::faults::Class;
 use self::host::Host;
 use crate::{dice::Dice, rules::Rules};
 
+#[path = "attacker.rs"]
+mod attacker;
 #[path = "cable.rs"]
 mod cable;
 #[path = "faults.rs"]
@@ -361,7 +363,12 @@ impl World {
 
     fn act(&mut self, place: usize, actions: Vec<Action>) {
         if let Some(node) = &self.hosts[place].node {
-            self.rules.names.insert((self.hosts[place].mac, node.summary().node));
+            let (mac, node) = (self.hosts[place].mac, node.summary().node);
+            self.rules.names.insert((mac, node));
+            let kept = self.hosts[place].disk.as_ref().map(|disk| disk.node);
+            if self.class != Class::Copies && kept.is_some_and(|kept| kept != node) {
+                self.broke(Err(format!("4: {place} has become another node")));
+            }
         }
         self.carry_out(place, actions);
         let rule = self.alone_with_its_addresses(place);
