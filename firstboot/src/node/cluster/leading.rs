@@ -217,7 +217,7 @@ impl Cluster {
         if announces || queries {
             self.answer(actions);
         }
-        self.serve(out, actions);
+        self.served(out, actions);
         self.probe_own(now, actions);
         self.run_yielding(now, actions);
     }
@@ -253,7 +253,7 @@ impl Cluster {
         let mut out = Vec::new();
         leading.server.handle(now, mac, Ipv4Addr::UNSPECIFIED, &message, &mut out);
         leading.own = Own::Probing { sent: 0, next_at: now + ROUND, had: false };
-        self.serve(out, actions);
+        self.served(out, actions);
     }
 
     pub(super) fn leading_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
@@ -266,7 +266,7 @@ impl Cluster {
             yielding.client.arp(now, arp, &mut found);
             self.yielded(now, found, actions);
         }
-        self.serve(out, actions);
+        self.served(out, actions);
         let Phase::Leading(leading) = &mut self.phase else { return };
         let own = leading.server.own_address();
         let held = leading.own_address().is_some();
@@ -289,8 +289,8 @@ impl Cluster {
         }
     }
 
-    /// A DHCP request.
-    pub(super) fn request_came(&mut self, now: Instant, source: Mac, ip: Ipv4Addr, message: &Message, actions: &mut Vec<Action>) {
+    /// Gives our server a DHCP message: a request, or what another server says.
+    pub(super) fn serve(&mut self, now: Instant, source: Mac, ip: Ipv4Addr, message: &Message, actions: &mut Vec<Action>) {
         let Phase::Leading(leading) = &mut self.phase else { return };
         // Who gives way takes nobody in: else two leaders could each grow past the other.
         if leading.yielding.is_some() {
@@ -298,10 +298,10 @@ impl Cluster {
         }
         let mut out = Vec::new();
         leading.server.handle(now, source, ip, message, &mut out);
-        self.serve(out, actions);
+        self.served(out, actions);
     }
 
-    fn serve(&mut self, out: Vec<ServerOutput>, actions: &mut Vec<Action>) {
+    fn served(&mut self, out: Vec<ServerOutput>, actions: &mut Vec<Action>) {
         for output in out {
             match output {
                 ServerOutput::Persist => {

@@ -33,8 +33,12 @@ impl Cluster {
         match body {
             Body::Arp(arp) => self.arp_came(now, &arp, actions),
             Body::Mdns { message, .. } => self.mdns_came(now, &message, actions),
-            Body::Dhcp { message, .. } if message.is_reply() => self.reply_came(now, source, &message, actions),
-            Body::Dhcp { source: ip, message, .. } => self.request_came(now, source, ip, &message, actions),
+            Body::Dhcp { source: ip, message, .. } => {
+                if message.is_reply() {
+                    self.reply_came(now, source, &message, actions);
+                }
+                self.serve(now, source, ip, &message, actions);
+            }
         }
     }
 
