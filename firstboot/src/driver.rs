@@ -36,11 +36,11 @@ use crate::{
     record, status,
 };
 
-pub use self::console::Console;
 use self::{
     act::Driver,
     netlink::{Kernel, Outcome, Watcher},
 };
+pub use self::{console::Console, wires::Port};
 
 /// How long the node may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);

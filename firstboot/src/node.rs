@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::summary::{Lease, Peer, Role, Summary};
+pub use self::{
+    random::Random,
+    summary::{Lease, Peer, Role, Summary},
+};
 use crate::{
     attach::{Attachment, Fault},
     config::NodeConfig,

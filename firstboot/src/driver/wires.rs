@@ -19,9 +19,9 @@ const LONGEST: usize = 9216;
 /// How many frames are taken in a row before others have their turn.
 const TURN: usize = 64;
 
-/// One network.
+/// One network. Public for tests that let a state machine alone speak with machines of others.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     /// Which.
     pub wire: Wire,
     /// The index of its interface.
@@ -34,8 +34,12 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Opens `wire` on an interface; what went wrong without being needed goes to `complaints`.
-    pub(super) fn open(wire: Wire, index: u32, complaints: &mut Vec<String>) -> io::Result<Self> {
+    /// Opens `wire` on the interface of this index; what went wrong without being needed goes to `complaints`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such interface, or the system gives no packet socket on it.
+    pub fn open(wire: Wire, index: u32, complaints: &mut Vec<String>) -> io::Result<Self> {
         let name = interface_name(index)?;
         let mut sinks = Vec::new();
         let socket = match wire {
@@ -53,8 +57,12 @@ impl Port {
         Ok(Self { wire, index, name, socket, _sinks: sinks })
     }
 
-    /// The packets that are waiting.
-    pub(super) fn receive(&self) -> io::Result<Vec<Packet>> {
+    /// The packets that are waiting; those that are not for us are left out.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; `ENETDOWN` once when the interface was set down.
+    pub fn receive(&self) -> io::Result<Vec<Packet>> {
         let mut buffer = [0; LONGEST];
         let mut packets = Vec::new();
         for _ in 0..TURN {
@@ -72,7 +80,12 @@ impl Port {
         Ok(packets)
     }
 
-    pub(super) fn send(&self, packet: &Packet) -> io::Result<()> {
+    /// Sends a packet as one frame.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, such as `ENETDOWN` or `ENOBUFS`.
+    pub fn send(&self, packet: &Packet) -> io::Result<()> {
         self.socket.send(&wire::encode(packet))
     }
 }

@@ -38,7 +38,7 @@ use self::{
     leading::Leading,
     member::{Following, Joining, Reclaiming},
 };
-use super::{Action, Event, LanAddress, Setup, Wire, lan::LanNames, notice::Notice, random::Random};
+use super::{Action, Event, LanAddress, Random, Setup, Wire, lan::LanNames, notice::Notice};
 use crate::{
     attach::Ready,
     config::{HostName, NodeConfig},

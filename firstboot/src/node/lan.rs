@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Wire, random::Random};
+use super::{Action, Random, Wire};
 use crate::{
     link::Mac,
     wire::{

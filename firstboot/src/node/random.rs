@@ -6,17 +6,19 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of seed and counter: enough for ids and back-off times, and the same again in a replay.
 #[derive(Clone, Debug)]
-pub(super) struct Random {
+pub struct Random {
     seed: [u8; 32],
     counter: u64,
 }
 
 impl Random {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    /// All that comes is made of `seed`.
+    pub fn new(seed: [u8; 32]) -> Self {
         Self { seed, counter: 0 }
     }
 
-    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    /// The next `N` bytes, 32 at most.
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         const { assert!(N <= 32) };
         self.counter += 1;
         let block = Sha256::new().chain_update(self.seed).chain_update(self.counter.to_be_bytes()).finalize();
@@ -24,13 +26,13 @@ impl Random {
     }
 
     /// From zero up to, but not, `end`.
-    pub(super) fn below(&mut self, end: u32) -> u32 {
+    pub fn below(&mut self, end: u32) -> u32 {
         // The bias of 64 bits over 32 is beyond notice.
         (u64::from_be_bytes(self.bytes()) % u64::from(end.max(1))) as u32
     }
 
     /// From zero up to `longest`, in whole milliseconds.
-    pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
+    pub fn up_to(&mut self, longest: Duration) -> Duration {
         Duration::from_millis(self.below(longest.as_millis() as u32 + 1).into())
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     identity::{Incarnation, NodeId},
     key::Seals,
     link::Mac,
-    node::{Lease, random::Random},
+    node::{Lease, Random},
     wire::{
         Arp, BROADCAST, Packet,
         dhcp::{Kind, Message},
@@ -178,7 +178,7 @@ struct Held {
 
 impl Client {
     /// A client that just started: INIT-REBOOT where it holds an address, otherwise SELECTING.
-    pub(in crate::node) fn start(setup: ClientSetup, now: Instant, random: &mut Random, out: &mut Vec<ClientOutput>) -> Self {
+    pub fn start(setup: ClientSetup, now: Instant, random: &mut Random, out: &mut Vec<ClientOutput>) -> Self {
         let (incarnation, wish) = (setup.incarnation, setup.held);
         let mut client = Self { setup, incarnation, wish, state: State::Init { at: now } };
         match wish {
@@ -190,14 +190,7 @@ impl Client {
     }
 
     /// Takes a message that came from `source`. What is not for this client, or not sealed right, changes nothing.
-    pub(in crate::node) fn handle(
-        &mut self,
-        now: Instant,
-        source: Mac,
-        message: &Message,
-        random: &mut Random,
-        out: &mut Vec<ClientOutput>,
-    ) {
+    pub fn handle(&mut self, now: Instant, source: Mac, message: &Message, random: &mut Random, out: &mut Vec<ClientOutput>) {
         let Some(seal) = self.accept(message) else { return };
         match (&self.state, message.kind) {
             (State::Selecting(exchange), Kind::Offer) if exchange.xid == message.xid => {
@@ -273,7 +266,7 @@ impl Client {
     }
 
     /// The time that [`Client::next_timeout`] named has come. Calling it earlier changes nothing.
-    pub(in crate::node) fn timeout(&mut self, now: Instant, random: &mut Random, out: &mut Vec<ClientOutput>) {
+    pub fn timeout(&mut self, now: Instant, random: &mut Random, out: &mut Vec<ClientOutput>) {
         if self.next_timeout().is_none_or(|at| now < at) {
             return;
         }

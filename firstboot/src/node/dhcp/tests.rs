@@ -10,7 +10,7 @@ use crate::{
     config::{Addresses, LeaseTime},
     identity::{Incarnation, NodeId},
     key::{ClusterKey, Seals},
-    node::random::Random,
+    node::Random,
     record::Ledger,
 };
 
