@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0 done (`status`: the network is ready), 1 failed (`status`: not ready), 2 wrong arguments or configuration,
-//! 3 the program is not running (`status`).
+//! Exit codes: 0 done (`status`: the network is ready, `health`: all is well), 1 failed (`status`: not ready, `health`: something is
+//! wrong), 2 wrong arguments or configuration, 3 the program is not running (`status`, `health`).
 
 use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
@@ -10,7 +10,9 @@ use lexopt::Arg;
 use crate::{
     config::NodeConfig,
     driver::{self, Console, Options, RunError},
-    grow, report,
+    grow,
+    health::{self, Facts},
+    report,
     status::{Snapshot, Status, uptime_ms},
 };
 
@@ -20,6 +22,7 @@ hcl: this node of a Hypriot Cluster Lab
 usage: hcl COMMAND [OPTION]...
 
   status [--json]   what the node is doing, since when and why
+  health [--json]   what is right with this node and what is wrong, a line each; as root it sees all of it
   report            a text about board and system to send with a bug report or a success story; says what it leaves out
   help              this text
   --version         the version
@@ -29,18 +32,19 @@ What the system itself calls, as hcl-firstboot:
   run               make the cluster's network and keep it (hcl-firstboot.service)
   grow-root         grow the root file system to the end of the card (hcl-grow-root.service)
 
-Options of run and status, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
-of run: --console FILE (/dev/console), --etc FOLDER (/etc), --key FILE (/etc/hcl/cluster.key),
---state FILE (/var/lib/hcl/state), --root FOLDER (/) for the proc and sys with the serial numbers.
+Options of run, status and health, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
+of run and health: --etc FOLDER (/etc), --state FILE (/var/lib/hcl/state),
+of run: --console FILE (/dev/console), --key FILE (/etc/hcl/cluster.key), --root FOLDER (/) for the proc and sys with the serial numbers.
 
-exit codes: 0 done, and for status: the network is ready; 1 failed, for status: not ready; 2 wrong arguments or
-configuration; 3 for status: the program is not running
+exit codes: 0 done, for status: the network is ready, for health: all is well; 1 failed, for status: not ready, for health:
+something is wrong; 2 wrong arguments or configuration; 3 for status and health: the program is not running
 ";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Run,
     Status { json: bool },
+    Health { json: bool },
     Report,
     GrowRoot,
     Help,
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run => run(&options),
         Command::Status { json } => status(&options, json),
+        Command::Health { json } => health(&options, json),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -101,6 +106,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
                 command = Some(match word.to_str() {
                     Some("run") => Command::Run,
                     Some("status") => Command::Status { json: false },
+                    Some("health") => Command::Health { json: false },
                     Some("report") => Command::Report,
                     Some("grow-root") => Command::GrowRoot,
                     Some("help") => Command::Help,
@@ -112,7 +118,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
     }
     match (command, json) {
         (Some(Command::Status { .. }), json) => Ok((Command::Status { json }, options)),
-        (_, true) => Err("--json goes with status".to_owned()),
+        (Some(Command::Health { .. }), json) => Ok((Command::Health { json }, options)),
+        (_, true) => Err("--json goes with status and health".to_owned()),
         (Some(command), false) => Ok((command, options)),
         (None, false) => Ok((Command::Help, options)),
     }
@@ -154,6 +161,26 @@ fn status(options: &Options, json: bool) -> ExitCode {
     if snapshot.status.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn health(options: &Options, json: bool) -> ExitCode {
+    let facts = match Facts::gather(options) {
+        Ok(facts) => facts,
+        Err(error) => return fail(1, format_args!("looking at this node: {error}")),
+    };
+    let (running, checks) = (facts.status.is_some(), health::checks(&facts));
+    let healthy = checks.iter().all(|check| check.pass);
+    if json {
+        let value = serde_json::json!({ "healthy": healthy, "running": running, "checks": checks });
+        print(format_args!("{value}\n"));
+    } else {
+        checks.iter().for_each(|check| print(format_args!("{check}\n")));
+    }
+    match (running, healthy) {
+        (false, _) => ExitCode::from(3),
+        (true, false) => ExitCode::FAILURE,
+        (true, true) => ExitCode::SUCCESS,
+    }
+}
+
 fn fail(code: u8, error: impl Display) -> ExitCode {
     // A reader that went away is not our failure.
     let _ = writeln!(std::io::stderr(), "hcl: {error}");
@@ -178,6 +205,7 @@ mod tests {
         assert_eq!(parsed("hcl status"), Ok(Command::Status { json: false }));
         assert_eq!(parsed("hcl status --json"), Ok(Command::Status { json: true }));
         assert_eq!(parsed("hcl --json status"), Ok(Command::Status { json: true }));
+        assert_eq!(parsed("hcl health --json"), Ok(Command::Health { json: true }));
         assert_eq!(parsed("hcl-firstboot run --config a --run-dir b"), Ok(Command::Run));
         assert_eq!(parsed("hcl --version"), Ok(Command::Version));
         for line in ["hcl statsu", "hcl status now", "hcl run --json", "hcl --config", "hcl -x"] {
@@ -187,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        for command in ["run", "status", "report", "grow-root", "help", "--version"] {
+        for command in ["run", "status", "health", "report", "grow-root", "help", "--version"] {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }

@@ -16,6 +16,7 @@ mod wires;
 
 use std::{
     io::{self, Read},
+    net::Ipv4Addr,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
@@ -31,6 +32,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::{
     config::{ConfigError, NodeConfig, PATH, Subnet},
     key,
+    link::Link,
     marker::Marker,
     node::{Event, Node, Setup},
     record, status,
@@ -191,6 +193,35 @@ pub fn undo(cluster: &str, lan: Option<&str>, subnet: Subnet) -> io::Result<()> 
     let mut kernel = Kernel::open()?;
     let link = kernel.links()?.into_iter().find(|link| link.name == cluster);
     link.map_or(Ok(()), |link| kernel.drop_addresses(link.index, subnet)).and(lowered)
+}
+
+/// What the kernel has, for [`crate::health`].
+#[derive(Debug)]
+pub struct Seen {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All IPv4 addresses but loopback's, with the index of their link.
+    pub addresses: Vec<(u32, Ipv4Addr)>,
+}
+
+/// Asks the kernel for links and addresses.
+///
+/// # Errors
+///
+/// There is no netlink.
+pub fn look() -> io::Result<Seen> {
+    let mut kernel = Kernel::open()?;
+    let addresses = kernel.addresses()?.into_iter().map(|found| (found.index, found.address)).collect();
+    Ok(Seen { links: kernel.links()?, addresses })
+}
+
+/// Whether the firewall's table is there, with its rule. Needs root.
+///
+/// # Errors
+///
+/// It is not; with the reason.
+pub fn guard_stands() -> io::Result<()> {
+    guard::stands()
 }
 
 /// The signals that end the program.

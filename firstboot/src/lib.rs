@@ -13,6 +13,8 @@ pub mod driver;
 pub mod durable;
 #[cfg(target_os = "linux")]
 pub mod grow;
+#[cfg(target_os = "linux")]
+pub mod health;
 pub mod identity;
 pub mod key;
 pub mod link;

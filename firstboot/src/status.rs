@@ -71,6 +71,9 @@ pub struct LeaderStatus {
     pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// When it was last heard, in milliseconds after the boot; none on the leader itself.
+    #[serde(default)]
+    pub heard_uptime_ms: Option<u64>,
 }
 
 /// A lease; times in milliseconds after the boot.
@@ -100,8 +103,8 @@ pub struct MemberStatus {
 }
 
 impl Status {
-    /// Whether there is nothing new in `other`. A time that is a few milliseconds off is the same time, and that a member is
-    /// still heard is news only every ten seconds.
+    /// Whether there is nothing new in `other`. A time that is a few milliseconds off is the same time, and that a member
+    /// or the leader is still heard is news only every ten seconds.
     pub fn same_but_time(&self, other: &Self) -> bool {
         let settle = |time: &mut u64, known: u64, tolerance: u64| {
             if time.abs_diff(known) < tolerance {
@@ -115,6 +118,11 @@ impl Status {
             settle(&mut lease.renew_uptime_ms, known.renew_uptime_ms, 50);
             settle(&mut lease.rebind_uptime_ms, known.rebind_uptime_ms, 50);
             settle(&mut lease.ends_uptime_ms, known.ends_uptime_ms, 50);
+        }
+        if let (Some(leader), Some(known)) = (&mut other.leader, &self.leader) {
+            if let (Some(heard), Some(known)) = (&mut leader.heard_uptime_ms, known.heard_uptime_ms) {
+                settle(heard, known, 10_000);
+            }
         }
         for (member, known) in other.members.iter_mut().zip(&self.members) {
             if let (Some(heard), Some(known)) = (&mut member.heard_uptime_ms, known.heard_uptime_ms) {
@@ -336,7 +344,11 @@ Version    0.1.0
             phase: "joined".into(),
             phase_reason: String::new(),
             address: Some([192, 168, 200, 77].into()),
-            leader: Some(LeaderStatus { name: "node-1".into(), address: [192, 168, 200, 1].into() }),
+            leader: Some(LeaderStatus {
+                name: "node-1".into(),
+                address: [192, 168, 200, 1].into(),
+                heard_uptime_ms: Some(190_300),
+            }),
             lease: Some(LeaseStatus {
                 server: [192, 168, 200, 1].into(),
                 renew_uptime_ms: 1_800_000,
@@ -375,6 +387,7 @@ State      ";
         new.phase_since_uptime_ms += 3;
         new.lease.as_mut().unwrap().ends_uptime_ms -= 2;
         new.members[0].heard_uptime_ms = Some(199_000);
+        new.leader.as_mut().unwrap().heard_uptime_ms = Some(199_000);
         assert!(old.same_but_time(&new));
         new.members[0].heard_uptime_ms = Some(201_000);
         assert!(!old.same_but_time(&new));

@@ -1,6 +1,7 @@
 //! The real program in a network namespace, on a veth pair: real netlink, real markers, a real notify socket.
 //!
-//! Nothing waits by sleeping: markers come through a named pipe, notifications through a datagram socket, both bounded.
+//! Markers come through a named pipe, notifications through a datagram socket; what neither tells is looked at until it is there. All
+//! of it is bounded.
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +16,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use self::shell::Shell;
@@ -212,6 +213,53 @@ fn a_wrong_configuration_ends_the_program_and_is_told() {
         node.shell.try_sh(&format!("{PROGRAM} status --config {0}/node.toml --run-dir {0}/run", node.folder.path().display()));
     assert_eq!(code, 3);
     assert!(text.contains("not running, its configuration is wrong: ") && text.contains(reason), "{text}");
+}
+
+#[test]
+fn health_of_the_real_program() {
+    let mut node = Node::new("interface = \"lan0\"\nvlan = \"off\"\n");
+    let arguments =
+        format!("--config {0}/node.toml --run-dir {0}/run --etc {0}/etc --state {0}/lib/state", node.folder.path().display());
+    let health = format!("{PROGRAM} health {arguments}");
+    let (code, text) = node.shell.try_sh(&health);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.starts_with("[FAIL] hcl-firstboot is not running: ") && text.lines().count() == 1, "{text}");
+    node.sh("ip link set peer0 up");
+    node.start();
+    node.expect(&[BOOT, "@hcl:host@ node-123456", "@hcl:link@ lan0 up", "@hcl:ready@ lan0", "@hcl:leader@ 192.168.200.1"]);
+    // A founder has the leader's address first, its own one some probes later.
+    let until = Instant::now() + BOUND;
+    let text = loop {
+        let (code, text) = node.shell.try_sh(&health);
+        if code == 0 {
+            break text;
+        }
+        assert!(Instant::now() < until, "{text}");
+        thread::sleep(Duration::from_millis(100));
+    };
+    for line in [
+        "[PASS] the wired interface lan0 has a carrier\n",
+        "[PASS] this node leads, at 192.168.200.1\n",
+        "[PASS] the hosts file has `master` at 192.168.200.1\n",
+        "[PASS] the firewall keeps ",
+        "[PASS] what the node must remember is on the card",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    // Behind the program's back: its status says nothing of it, the kernel does.
+    for (harm, name, mend) in [
+        ("ip addr add 192.168.200.99/24 dev lan0", "address", "ip addr del 192.168.200.99/24 dev lan0"),
+        ("nft delete table inet hcl", "guard", "true"),
+    ] {
+        node.sh(harm);
+        let (code, text) = node.shell.try_sh(&format!("{health} --json"));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let failed: Vec<_> = value["checks"].as_array().unwrap().iter().filter(|check| check["pass"] == false).collect();
+        assert_eq!((code, &value["healthy"], &value["running"]), (1, &false.into(), &true.into()), "{text}");
+        assert!(failed.len() == 1 && failed[0]["name"] == name, "{harm}: {failed:?}");
+        node.sh(mend);
+    }
+    node.stop();
 }
 
 fn hcl(name: &Path, arguments: &[&str]) -> Output {

@@ -93,6 +93,20 @@ pub(super) fn lower(cluster: &str, lan: Option<&str>) -> io::Result<()> {
     done
 }
 
+/// Whether the table is there with its rule.
+///
+/// # Errors
+///
+/// It is not, there is no `nft`, or it may not look.
+pub(super) fn stands() -> io::Result<()> {
+    let output = Command::new("nft").args(["list", "table", "inet", "hcl"]).output().map_err(missing)?;
+    match (output.status.success(), String::from_utf8_lossy(&output.stdout).contains(" drop")) {
+        (true, true) => Ok(()),
+        (true, false) => Err(io::Error::other("the table inet hcl has no rule")),
+        (false, _) => Err(complaint(&output.stderr)),
+    }
+}
+
 fn path(family: &str, interface: &str, name: &str) -> PathBuf {
     // Not through sysctl(8)'s names: interfaces have dots in theirs.
     ["/proc/sys/net", family, "conf", interface, name].iter().collect()
@@ -110,10 +124,7 @@ fn nft(rules: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::other("there is no `nft`: install the package nftables"),
-            _ => error,
-        })?;
+        .map_err(missing)?;
     if let Some(mut input) = child.stdin.take() {
         // It says itself why it did not read on.
         let _ = input.write_all(rules.as_bytes());
@@ -122,6 +133,17 @@ fn nft(rules: &str) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("nft: {}", text.lines().next().unwrap_or("no reason given"))))
+    Err(complaint(&output.stderr))
+}
+
+fn missing(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("there is no `nft`: install the package nftables"),
+        _ => error,
+    }
+}
+
+fn complaint(stderr: &[u8]) -> io::Error {
+    let text = String::from_utf8_lossy(stderr);
+    io::Error::other(format!("nft: {}", text.lines().next().unwrap_or("no reason given")))
 }

@@ -39,7 +39,11 @@ pub(super) fn status(config: &NodeConfig, summary: Summary, complaints: impl Int
         incarnation: summary.incarnation.map(|incarnation| incarnation.to_string()),
         provisional: summary.provisional,
         address: summary.address,
-        leader: summary.leader.map(|leader| LeaderStatus { name: leader.name, address: leader.address }),
+        leader: summary.leader.map(|leader| LeaderStatus {
+            name: leader.name,
+            address: leader.address,
+            heard_uptime_ms: leader.heard.map(at),
+        }),
         lease: summary.lease.map(|lease| LeaseStatus {
             server: lease.server,
             renew_uptime_ms: at(lease.renew_at),

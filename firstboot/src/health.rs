@@ -1,0 +1,285 @@
+//! `hcl health`: whether this node is as it should be, a line for each thing that can be wrong.
+//!
+//! [`checks`] judges [`Facts`] and touches nothing. The facts come from the kernel and from files where these know better than the
+//! program: a status that is wrong must not pass for a node that is right. A line that fails says what a person can do.
+
+mod facts;
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+pub use self::facts::Facts;
+use crate::{
+    link::{Link, LinkKind},
+    status::{Status, duration},
+};
+
+/// For how long a leader may be silent.
+const LEADER_SILENCE_MS: u64 = 60_000;
+
+/// How one check ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at: one word.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub pass: bool,
+    /// What was found, and, where it is wrong, what to do.
+    pub line: String,
+}
+
+impl Check {
+    /// A check that passes with the one line or fails with the other.
+    pub fn new(name: &'static str, found: Result<String, String>) -> Self {
+        let pass = found.is_ok();
+        Self { name, pass, line: found.unwrap_or_else(|wrong| wrong) }
+    }
+}
+
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}] {}", if self.pass { "PASS" } else { "FAIL" }, self.line)
+    }
+}
+
+/// What passes, and what is wrong with what to do.
+type Found = Result<String, String>;
+
+/// Judges the facts of a program that runs.
+type Judge = fn(&Facts, &Status) -> Found;
+
+/// The check that stands for the program itself.
+const PROGRAM: &str = "program";
+
+/// All others. Each is independent of the ones before.
+const CHECKS: [(&str, Judge); 11] = [
+    ("interface", interface),
+    ("vlan", vlan),
+    ("address", address),
+    ("leader", leader),
+    ("lease", lease),
+    ("room", room),
+    ("hosts", hosts),
+    ("guard", guard),
+    ("ipv6", ipv6),
+    ("state", state),
+    ("complaints", complaints),
+];
+
+/// Judges `facts`. Where the program does not run there is nothing else to judge.
+pub fn checks(facts: &Facts) -> Vec<Check> {
+    let Some(status) = &facts.status else {
+        let wrong = match &facts.config {
+            Err(error) => format!("hcl-firstboot is not running, its configuration is wrong: {error}"),
+            Ok(()) => "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `sudo systemctl start hcl-firstboot` starts it".to_owned(),
+        };
+        return vec![Check::new(PROGRAM, Err(wrong))];
+    };
+    let program = match &facts.config {
+        Err(error) => Err(format!("hcl-firstboot runs, but would not start again, its configuration is wrong: {error}")),
+        Ok(()) => Ok(format!("hcl-firstboot {} runs, process {}", status.version, status.pid)),
+    };
+    let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
+    std::iter::once(Check::new(PROGRAM, program)).chain(others).collect()
+}
+
+impl Facts {
+    fn named(&self, name: Option<&String>) -> Option<&Link> {
+        self.links.iter().find(|link| Some(&link.name) == name)
+    }
+}
+
+fn interface(facts: &Facts, status: &Status) -> Found {
+    let Some(name) = &status.interface else {
+        return Err(format!("no wired interface is in use, the program is {}: plug in the cable or the adapter", status.reason));
+    };
+    match facts.named(Some(name)) {
+        None => Err(format!("the wired interface {name} is gone: plug its adapter in again")),
+        Some(link) if link.kind == LinkKind::Wireless => {
+            Err(format!("{name} is wireless, the cluster needs a cable: plug one in"))
+        }
+        Some(link) if !link.up => Err(format!("the wired interface {name} is set down: `sudo ip link set {name} up`")),
+        Some(link) if !link.carrier => Err(format!("the wired interface {name} has no carrier: check cable and switch")),
+        Some(_) => Ok(format!("the wired interface {name} has a carrier")),
+    }
+}
+
+fn vlan(facts: &Facts, status: &Status) -> Found {
+    let found = facts.named(status.cluster_interface.as_ref());
+    let Some(id) = status.vlan else {
+        return match found {
+            Some(link) if status.cluster_interface == status.interface => {
+                Ok(format!("the VLAN is off, as configured; the cluster uses {}", link.name))
+            }
+            _ => Err("the VLAN is off, and the cluster has no interface: check the cable".to_owned()),
+        };
+    };
+    let Some(link) = found else {
+        return Err(format!("VLAN {id} is not there: {}; `hcl dependencies` says whether the kernel has VLANs", status.reason));
+    };
+    let Link { name, kind, .. } = link;
+    let parent = facts.named(status.interface.as_ref()).map(|link| link.index);
+    match kind {
+        LinkKind::Vlan { id: there, .. } if *there != id => {
+            Err(format!("{name} is VLAN {there} and not {id}: `sudo ip link del {name}`, the program makes it anew"))
+        }
+        LinkKind::Vlan { parent: below, .. } if parent.is_some_and(|parent| parent != *below) => Err(format!(
+            "{name} is on another interface than the one in use: `sudo ip link del {name}`, the program makes it anew"
+        )),
+        LinkKind::Vlan { .. } if !link.up => Err(format!("{name} is set down: `sudo ip link set {name} up`")),
+        LinkKind::Vlan { .. } => Ok(format!("VLAN {id} is up as {name}")),
+        other => Err(format!("{name} is no VLAN but {other}: give that another name, the program makes VLAN {id} then")),
+    }
+}
+
+fn address(facts: &Facts, status: &Status) -> Found {
+    let leader = facts.addresses.leader();
+    let Some(link) = facts.named(status.cluster_interface.as_ref()) else {
+        return Err("no address in the cluster, since the cluster has no interface: mend that first".to_owned());
+    };
+    let Link { index, name, .. } = link;
+    let of_cluster = facts.assigned.iter().filter(|(on, address)| on == index && facts.addresses.subnet().contains(*address));
+    let (leading, own): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+        of_cluster.map(|(_, address)| *address).partition(|address| *address == leader);
+    let again = "`sudo systemctl restart hcl-firstboot` sets that right";
+    let own = match own[..] {
+        [] => return Err(format!("{name} has no address of its own ({}): it comes by itself; if not, {again}", why(status))),
+        [own] if Some(own) == status.address => own,
+        [own] => return Err(format!("{name} has {own}, which is not the address of this node: {again}")),
+        _ => {
+            let all: Vec<_> = own.iter().map(ToString::to_string).collect();
+            return Err(format!("{name} has {} addresses instead of one ({}): {again}", own.len(), all.join(", ")));
+        }
+    };
+    match (status.role == "leader", leading.is_empty()) {
+        (true, true) => Err(format!("this node leads, but {name} has not the leader's address {leader}: {again}")),
+        (false, false) => Err(format!("{name} has the leader's address {leader}, but this node does not lead: {again}")),
+        (true, false) => Ok(format!("{name} has {own}, and {leader} as the leader")),
+        (false, true) => Ok(format!("{name} has {own} and no other address of the cluster")),
+    }
+}
+
+/// What the program is doing, with the reason.
+fn why(status: &Status) -> String {
+    match (status.phase.as_str(), status.phase_reason.as_str()) {
+        (phase, "") => phase.to_owned(),
+        (phase, reason) => format!("{phase}: {reason}"),
+    }
+}
+
+fn leader(facts: &Facts, status: &Status) -> Found {
+    let Some(leader) = &status.leader else {
+        return Err(format!("no leader is known ({}): check that its board has power and its cable", why(status)));
+    };
+    if status.role == "leader" {
+        return Ok(format!("this node leads, at {}", leader.address));
+    }
+    let name = format!("the leader {}, {},", leader.name, leader.address);
+    match leader.heard_uptime_ms.map(|heard| facts.uptime_ms.saturating_sub(heard)) {
+        Some(silent) if silent <= LEADER_SILENCE_MS => Ok(format!("{name} was heard {} ago", duration(silent))),
+        Some(silent) => Err(format!("{name} was not heard for {}: check its power, its cable and the switch", duration(silent))),
+        None => Err(format!("{name} was not heard yet: check its power, its cable and the switch")),
+    }
+}
+
+fn lease(facts: &Facts, status: &Status) -> Found {
+    let restart = "`sudo systemctl restart hcl-firstboot` tries again";
+    match (status.role.as_str(), &status.lease) {
+        ("leader", _) if status.phase != "leading" => {
+            Err(format!("this node leads but does not lend addresses ({}): {restart}", why(status)))
+        }
+        ("leader", _) if !facts.dhcp_port => {
+            Err("the DHCP port is not held by this machine: end what has taken it (`sudo ss -lunp sport = :67`)".to_owned())
+        }
+        ("leader", _) => Ok("the DHCP service of the cluster is this node's".to_owned()),
+        (_, None) => Err(format!("no lease ({}): check that the leader is up, the node asks by itself", why(status))),
+        (_, Some(lease)) if lease.ends_uptime_ms <= facts.uptime_ms => {
+            let over = duration(facts.uptime_ms - lease.ends_uptime_ms);
+            Err(format!("the lease from {} ended {over} ago: check that the leader is up; {restart}", lease.server))
+        }
+        (_, Some(lease)) => {
+            let left = duration(lease.ends_uptime_ms - facts.uptime_ms);
+            Ok(format!("the lease from {} ends in {left}, before that it is renewed", lease.server))
+        }
+    }
+}
+
+fn room(facts: &Facts, status: &Status) -> Found {
+    let (subnet, range) = (facts.addresses.subnet(), facts.addresses.member_range());
+    let all = (range.last() - range.first() + 1) as usize;
+    let number = |address: Ipv4Addr| u32::from(address) & subnet.broadcast_number();
+    let in_range = |address| subnet.contains(address) && range.contains(number(address));
+    let used = status.members.iter().filter(|member| in_range(member.address)).count();
+    match all.saturating_sub(used) {
+        0 => Err(format!(
+            "no address is left for another member, all {all} are used: widen `members` in /etc/hcl/node.toml, on every node the same"
+        )),
+        left => Ok(format!("{left} of {all} addresses are left for members")),
+    }
+}
+
+fn hosts(facts: &Facts, _: &Status) -> Found {
+    let wanted = facts.addresses.leader();
+    let of_master = |line: &&str| {
+        let line = line.split('#').next().unwrap_or_default();
+        line.split_whitespace().skip(1).any(|name| name == "master")
+    };
+    let there = facts.hosts.lines().find(of_master).and_then(|line| line.split_whitespace().next());
+    match there {
+        Some(address) if address == wanted.to_string() => Ok(format!("the hosts file has `master` at {wanted}")),
+        Some(address) => {
+            Err(format!("the hosts file has `master` at {address} and not {wanted}: take that line out of /etc/hosts"))
+        }
+        None => {
+            Err("the hosts file has no `master`: it comes with a leader; with one, `sudo systemctl restart hcl-firstboot`"
+                .to_owned())
+        }
+    }
+}
+
+fn guard(facts: &Facts, status: &Status) -> Found {
+    // A node that stands aside has reasons of its own, and says them.
+    let told = status.complaints.iter().find(|line| line.contains("the firewall does not keep"));
+    let aside = (status.phase == "aside").then_some(&status.phase_reason);
+    let cluster = facts.named(status.cluster_interface.as_ref()).map(|link| link.index);
+    let subnet = facts.addresses.subnet();
+    // Nothing is dropped then: it would lock out the person who comes to change the subnet.
+    let clash = facts.assigned.iter().find(|(on, address)| Some(*on) != cluster && subnet.contains(*address));
+    match (&facts.guard, told.or(aside)) {
+        (Ok(()), _) => Ok("the firewall keeps the cluster's subnet off other networks (table inet hcl)".to_owned()),
+        (Err(_), Some(reason)) => Ok(format!("there is no firewall table, and the program says why: {reason}")),
+        (Err(reason), None) => Err(match clash {
+            Some((_, address)) => format!(
+                "there is no firewall table, since this machine has {address} of the cluster's subnet on another network: change `subnet` in /etc/hcl/node.toml, on every node the same"
+            ),
+            None => reason.clone(),
+        }),
+    }
+}
+
+fn ipv6(facts: &Facts, status: &Status) -> Found {
+    let name = status.cluster_interface.as_deref().unwrap_or("the cluster's interface");
+    match (status.vlan, facts.ipv6_off) {
+        (None, _) => Ok("IPv6 is left as it is: without a VLAN the cable may be the home network's".to_owned()),
+        (Some(_), None) => Ok("this kernel has no IPv6".to_owned()),
+        (Some(_), Some(true)) => Ok(format!("IPv6 is off on {name}")),
+        (Some(_), Some(false)) => {
+            Err(format!("IPv6 is on for {name}: something has set it; `sudo systemctl restart hcl-firstboot` puts it off again"))
+        }
+    }
+}
+
+fn state(facts: &Facts, _: &Status) -> Found {
+    facts.state.clone().map(|()| "what the node must remember is on the card, whole, and can be written".to_owned())
+}
+
+fn complaints(_: &Facts, status: &Status) -> Found {
+    match &status.complaints[..] {
+        [] => Ok("the program has no complaints".to_owned()),
+        all => Err(format!("the program complains: {}", all.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
