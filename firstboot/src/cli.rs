@@ -3,17 +3,20 @@
 //! Exit codes: 0 done (`status`: the network is ready, `health`: all is well), 1 failed (`status`: not ready, `health`: something is
 //! wrong), 2 wrong arguments or configuration, 3 the program is not running (`status`, `health`).
 
+mod service;
+
 use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
 use lexopt::Arg;
 
 use crate::{
     config::NodeConfig,
+    dependencies::{self, Here},
     driver::{self, Console, Options, RunError},
     grow,
     health::{self, Facts},
     report,
-    status::{Snapshot, Status, uptime_ms},
+    status::{STORY, Snapshot, Status, uptime_ms},
 };
 
 const HELP: &str = "\
@@ -23,6 +26,10 @@ usage: hcl COMMAND [OPTION]...
 
   status [--json]   what the node is doing, since when and why
   health [--json]   what is right with this node and what is wrong, a line each; as root it sees all of it
+  dependencies      the programs and kernel features that a node needs, and whether they are here
+  log               what this node did since the boot, in plain words
+  stop              stop the program and take back what it made: addresses, firewall, settings, VLAN, names; needs root
+  start             start it again; needs root
   report            a text about board and system to send with a bug report or a success story; says what it leaves out
   help              this text
   --version         the version
@@ -32,12 +39,12 @@ What the system itself calls, as hcl-firstboot:
   run               make the cluster's network and keep it (hcl-firstboot.service)
   grow-root         grow the root file system to the end of the card (hcl-grow-root.service)
 
-Options of run, status and health, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
-of run and health: --etc FOLDER (/etc), --state FILE (/var/lib/hcl/state),
+Options of run, status, health, log and stop, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
+of run, health and stop: --etc FOLDER (/etc), of run and health: --state FILE (/var/lib/hcl/state),
 of run: --console FILE (/dev/console), --key FILE (/etc/hcl/cluster.key), --root FOLDER (/) for the proc and sys with the serial numbers.
 
-exit codes: 0 done, for status: the network is ready, for health: all is well; 1 failed, for status: not ready, for health:
-something is wrong; 2 wrong arguments or configuration; 3 for status and health: the program is not running
+exit codes: 0 done, for status: the network is ready, for health: all is well; 1 failed, for status: not ready, for health and
+dependencies: something is wrong; 2 wrong arguments or configuration; 3 for status, health and log: the program is not running
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +52,10 @@ enum Command {
     Run,
     Status { json: bool },
     Health { json: bool },
+    Dependencies,
+    Log,
+    Stop,
+    Start,
     Report,
     GrowRoot,
     Help,
@@ -61,6 +72,10 @@ pub fn main() -> ExitCode {
         Command::Run => run(&options),
         Command::Status { json } => status(&options, json),
         Command::Health { json } => health(&options, json),
+        Command::Dependencies => dependencies(&options),
+        Command::Log => log(&options),
+        Command::Stop => done(service::stop(&options, say)),
+        Command::Start => done(service::start(say)),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -107,6 +122,10 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
                     Some("run") => Command::Run,
                     Some("status") => Command::Status { json: false },
                     Some("health") => Command::Health { json: false },
+                    Some("dependencies") => Command::Dependencies,
+                    Some("log") => Command::Log,
+                    Some("stop") => Command::Stop,
+                    Some("start") => Command::Start,
                     Some("report") => Command::Report,
                     Some("grow-root") => Command::GrowRoot,
                     Some("help") => Command::Help,
@@ -172,13 +191,43 @@ fn health(options: &Options, json: bool) -> ExitCode {
         let value = serde_json::json!({ "healthy": healthy, "running": running, "checks": checks });
         print(format_args!("{value}\n"));
     } else {
-        checks.iter().for_each(|check| print(format_args!("{check}\n")));
+        checks.iter().for_each(|check| say(check));
     }
     match (running, healthy) {
         (false, _) => ExitCode::from(3),
         (true, false) => ExitCode::FAILURE,
         (true, true) => ExitCode::SUCCESS,
     }
+}
+
+fn dependencies(options: &Options) -> ExitCode {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let checks = dependencies::checks(&Here::look(&options.root, &release));
+    checks.iter().for_each(|check| say(check));
+    if checks.iter().all(|check| check.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn log(options: &Options) -> ExitCode {
+    let path = options.run_dir.join(STORY);
+    match std::fs::read(&path) {
+        Ok(text) => {
+            print(String::from_utf8_lossy(&text));
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fail(
+            3,
+            "there is no story, since hcl-firstboot is not running: `journalctl -b -u hcl-firstboot` has what it did, `sudo hcl start` starts it",
+        ),
+        Err(error) => fail(1, format_args!("{}: {error}", path.display())),
+    }
+}
+
+fn done(result: Result<(), String>) -> ExitCode {
+    result.map_or_else(|error| fail(1, error), |()| ExitCode::SUCCESS)
+}
+
+fn say(line: &dyn Display) {
+    print(format_args!("{line}\n"));
 }
 
 fn fail(code: u8, error: impl Display) -> ExitCode {
@@ -205,6 +254,9 @@ mod tests {
         assert_eq!(parsed("hcl status"), Ok(Command::Status { json: false }));
         assert_eq!(parsed("hcl status --json"), Ok(Command::Status { json: true }));
         assert_eq!(parsed("hcl --json status"), Ok(Command::Status { json: true }));
+        assert_eq!(parsed("hcl dependencies"), Ok(Command::Dependencies));
+        assert_eq!([parsed("hcl stop"), parsed("hcl start")], [Ok(Command::Stop), Ok(Command::Start)]);
+        assert_eq!(parsed("hcl log"), Ok(Command::Log));
         assert_eq!(parsed("hcl health --json"), Ok(Command::Health { json: true }));
         assert_eq!(parsed("hcl-firstboot run --config a --run-dir b"), Ok(Command::Run));
         assert_eq!(parsed("hcl --version"), Ok(Command::Version));
@@ -215,7 +267,9 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        for command in ["run", "status", "health", "report", "grow-root", "help", "--version"] {
+        for command in
+            ["run", "status", "health", "dependencies", "log", "stop", "start", "report", "grow-root", "help", "--version"]
+        {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }

@@ -12,6 +12,8 @@ mod memory;
 mod netlink;
 mod packet;
 mod publish;
+mod story;
+mod undo;
 mod wires;
 
 use std::{
@@ -30,7 +32,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
-    config::{ConfigError, NodeConfig, PATH, Subnet},
+    config::{ConfigError, NodeConfig, PATH},
     key,
     link::Link,
     marker::Marker,
@@ -42,7 +44,7 @@ use self::{
     act::Driver,
     netlink::{Kernel, Outcome, Watcher},
 };
-pub use self::{console::Console, wires::Port};
+pub use self::{console::Console, undo::undo, wires::Port};
 
 /// How long the node may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -180,19 +182,6 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     }
     driver.console().log(6, "stopped by a signal; the network stays as it is");
     Ok(())
-}
-
-/// Undoes what a node that has stopped left to the system: the cluster's addresses on interface `cluster`, the firewall's table, the
-/// settings of both interfaces. For `hcl stop`.
-///
-/// # Errors
-///
-/// The first thing that did not work; the rest is done all the same.
-pub fn undo(cluster: &str, lan: Option<&str>, subnet: Subnet) -> io::Result<()> {
-    let lowered = guard::lower(cluster, lan);
-    let mut kernel = Kernel::open()?;
-    let link = kernel.links()?.into_iter().find(|link| link.name == cluster);
-    link.map_or(Ok(()), |link| kernel.drop_addresses(link.index, subnet)).and(lowered)
 }
 
 /// What the kernel has, for [`crate::health`].

@@ -72,7 +72,9 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
     let Some(status) = &facts.status else {
         let wrong = match &facts.config {
             Err(error) => format!("hcl-firstboot is not running, its configuration is wrong: {error}"),
-            Ok(()) => "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `sudo systemctl start hcl-firstboot` starts it".to_owned(),
+            Ok(()) => {
+                "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `sudo hcl start` starts it".to_owned()
+            }
         };
         return vec![Check::new(PROGRAM, Err(wrong))];
     };
@@ -142,7 +144,7 @@ fn address(facts: &Facts, status: &Status) -> Found {
     let of_cluster = facts.assigned.iter().filter(|(on, address)| on == index && facts.addresses.subnet().contains(*address));
     let (leading, own): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
         of_cluster.map(|(_, address)| *address).partition(|address| *address == leader);
-    let again = "`sudo systemctl restart hcl-firstboot` sets that right";
+    let again = "`sudo hcl stop` and `sudo hcl start` set that right";
     let own = match own[..] {
         [] => return Err(format!("{name} has no address of its own ({}): it comes by itself; if not, {again}", why(status))),
         [own] if Some(own) == status.address => own,

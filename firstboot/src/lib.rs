@@ -9,6 +9,8 @@ pub mod attach;
 pub mod cli;
 pub mod config;
 #[cfg(target_os = "linux")]
+pub mod dependencies;
+#[cfg(target_os = "linux")]
 pub mod driver;
 pub mod durable;
 #[cfg(target_os = "linux")]

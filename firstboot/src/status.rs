@@ -13,6 +13,9 @@ pub const FOLDER: &str = "/run/hcl";
 /// The file's name in the folder.
 pub const FILE: &str = "status.json";
 
+/// The name of the file with the story of this boot, in the same folder.
+pub const STORY: &str = "story.txt";
+
 /// What the program is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -162,7 +165,10 @@ impl Status {
 
     /// Whether the process that wrote this is still there.
     pub fn is_alive(&self) -> bool {
-        fs::read_to_string(format!("/proc/{}/comm", self.pid)).is_ok_and(|name| name.trim_end() == "hcl-firstboot")
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // One that has ended and that nobody has asked about yet is a zombie.
+        let state = text.split_once(" (hcl-firstboot) ").map(|(_, rest)| rest);
+        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
     }
 
     /// Whether the network is as configured.

@@ -11,7 +11,7 @@ mod shell;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::{Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -259,7 +259,43 @@ fn health_of_the_real_program() {
         assert!(failed.len() == 1 && failed[0]["name"] == name, "{harm}: {failed:?}");
         node.sh(mend);
     }
-    node.stop();
+    let folder = node.folder.path().display().to_string();
+    let story = node.sh(&format!("{PROGRAM} log --run-dir {folder}/run"));
+    for line in [
+        " s  the program started: version 0.1.0, cluster lab\n",
+        " s  lan0 has a carrier\n",
+        " s  attaching: lan0 has a carrier\n",
+        " s  this node leads the cluster, at 192.168.200.1\n",
+    ] {
+        assert!(story.contains(line), "{line} is not in\n{story}");
+    }
+    // A systemctl that does what systemd would.
+    let pid = node.sh("echo $pid").trim().to_owned();
+    let ended = format!("while grep -q ') [^ZX] ' /proc/{pid}/stat; do :; done 2>/dev/null");
+    fs::create_dir(node.folder.path().join("bin")).unwrap();
+    let systemctl = node.folder.path().join("bin/systemctl");
+    fs::write(&systemctl, format!("#!/bin/sh\necho $1 $2 >>{folder}/asked\nkill {pid}\n{ended}\n")).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(node.sh("ip -4 addr show dev lan0").contains("192.168.200."));
+    let (code, text) = node.shell.try_sh(&format!("PATH={folder}/bin:$PATH {PROGRAM} stop {arguments}"));
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("stopped hcl-firstboot\ntook 192.168.200."), "{text}");
+    assert_eq!(node.sh(&format!("cat {folder}/asked")), "stop hcl-firstboot.service\n");
+    assert_eq!(node.sh("ip -4 addr show dev lan0; nft list ruleset"), "");
+    let hosts = node.sh(&format!("cat {folder}/etc/hosts"));
+    assert_eq!(hosts, "127.0.0.1\tlocalhost\n127.0.1.1\tnode-123456\n");
+    assert_eq!(node.sh("cat /proc/sys/net/ipv4/conf/lan0/arp_ignore"), "0\n");
+}
+
+#[test]
+fn what_needs_root_says_so() {
+    for command in ["stop", "start"] {
+        // Without a name for root in there it is nobody.
+        let output = Command::new("unshare").args(["--user", PROGRAM, command]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(text, format!("hcl: {command} needs root: `sudo hcl {command}`\n"));
+    }
 }
 
 fn hcl(name: &Path, arguments: &[&str]) -> Output {

@@ -18,6 +18,7 @@ use super::{
     host_name, hosts, memory,
     netlink::{Assigned, Kernel, Outcome},
     publish,
+    story::{self, Story},
     wires::{Cable, Port},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     marker::Marker,
     node::{Action, Event, LanAddress, Node, Wire},
     record::Record,
-    status::Status,
+    status::{self, Status},
     wire::Packet,
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Driver {
     faults: Vec<String>,
     /// What is wrong with what is open now.
     complaints: Vec<String>,
+    /// For `hcl log`.
+    story: Story,
     /// What was said and is not said again.
     said: BTreeSet<String>,
     stopped: bool,
@@ -62,6 +65,7 @@ enum Step {
 impl Driver {
     pub(super) fn new(options: Options, config: NodeConfig, kernel: Kernel, console: Console) -> Self {
         Self {
+            story: Story::new(&options.run_dir),
             options,
             config,
             kernel,
@@ -127,10 +131,11 @@ impl Driver {
             }
             Action::SetHostName(name) => self.set_host_name(&name),
             Action::TellReady => self.tell(&[NotifyState::Ready]),
-            Action::Mark(marker) => self.console.mark(&marker),
+            Action::Mark(marker) => self.mark(&marker),
             Action::Log { from, to, reason } => {
                 let level = if to == "faulted" { 4 } else { 6 };
                 self.console.log(level, &format!("{from} -> {to}: {reason}"));
+                self.tell_story(&format!("{to}: {reason}"));
             }
             Action::Stopped => self.stopped = true,
         }
@@ -227,10 +232,10 @@ impl Driver {
         }
     }
 
-    fn set_host_name(&self, name: &str) {
+    fn set_host_name(&mut self, name: &str) {
         let chosen = self.config.hostname != HostName::Auto;
         match host_name::set(&self.options.etc, name, chosen) {
-            Ok(true) => self.console.mark(&Marker::Host { name: name.to_owned() }),
+            Ok(true) => self.mark(&Marker::Host { name: name.to_owned() }),
             Ok(false) => {}
             // A node with the wrong name still works.
             Err(error) => self.console.log(4, &format!("setting the host name {name}: {error}")),
@@ -328,8 +333,19 @@ impl Driver {
 
     /// Something is wrong and stays so until a person comes.
     pub(super) fn fault(&mut self, reason: String) {
-        self.console.mark(&Marker::Fault { reason: reason.clone() });
+        self.mark(&Marker::Fault { reason: reason.clone() });
         self.faults.push(reason);
+    }
+
+    fn mark(&mut self, marker: &Marker) {
+        self.console.mark(marker);
+        self.tell_story(&story::words(marker));
+    }
+
+    fn tell_story(&mut self, text: &str) {
+        if let Err(error) = self.story.add(status::uptime_ms(), text) {
+            self.say_once(format!("writing the story into {}: {error}", self.options.run_dir.display()));
+        }
     }
 
     pub(super) fn tell(&self, state: &[NotifyState<'_>]) {

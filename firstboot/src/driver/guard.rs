@@ -67,13 +67,22 @@ impl Guard {
 /// The first line makes the second one never fail.
 const NO_RULES: &str = "table inet hcl {}\ndelete table inet hcl\n";
 
-/// Undoes [`Guard::raise`]: the settings become those of a new interface, the table goes.
+/// Undoes the table of [`Guard::raise`].
+///
+/// # Errors
+///
+/// What `nft` says.
+pub(super) fn drop_table() -> io::Result<()> {
+    nft(NO_RULES)
+}
+
+/// Undoes the settings of [`Guard::raise`]: they become those of a new interface.
 ///
 /// # Errors
 ///
 /// The first thing that did not work; the rest is done all the same.
-pub(super) fn lower(cluster: &str, lan: Option<&str>) -> io::Result<()> {
-    let mut done = nft(NO_RULES);
+pub(super) fn reset(cluster: &str, lan: Option<&str>) -> io::Result<()> {
+    let mut done = Ok(());
     let mut reset = |family: &str, interface: &str, name: &str| {
         // An interface that is gone has nothing to undo.
         if fs::exists(path(family, interface, name)).unwrap_or(false) {

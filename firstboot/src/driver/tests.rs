@@ -42,7 +42,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let etc = folder.path().join("etc");
         fs::create_dir(&etc).unwrap();
-        let options = Options { etc, state: folder.path().join("lib/state"), ..Options::default() };
+        let options =
+            Options { etc, state: folder.path().join("lib/state"), run_dir: folder.path().join("run"), ..Options::default() };
         let config = "vlan = \"off\"".parse().unwrap();
         let console = Console::new(folder.path().join("console"));
         let mut kernel = Kernel::open().unwrap();
@@ -262,7 +263,21 @@ fn the_guard_and_what_it_leaves() {
     bench.driver.tell_addresses();
     assert!(sh("nft list ruleset").contains(" drop"));
     bench.driver.act(vec![set(OWN, None)]);
-    undo("lan0", None, "192.168.200.0/24".parse().unwrap()).unwrap();
+    hosts::set(&bench.folder.path().join("etc"), &[(ONE, "master".into())]).unwrap();
+    let config = "interface = \"lan0\"\nvlan = \"off\"".parse().unwrap();
+    let etc = bench.folder.path().join("etc");
+    let lines: Result<Vec<_>, _> = undo(&config, None, &etc).into_iter().collect();
+    let hosts_line = format!("removed the cluster's names from {}", etc.join("hosts").display());
+    let expected = [
+        "took 192.168.200.77 from lan0",
+        "set the kernel's settings of lan0 to the defaults",
+        "removed the firewall's table inet hcl",
+        &hosts_line,
+    ];
+    assert_eq!(lines.unwrap(), expected);
+    assert_eq!(fs::read_to_string(etc.join("hosts")).unwrap(), "");
+    // Again, and nothing fails.
+    assert!(undo(&config, None, &etc).iter().all(Result::is_ok));
     assert_eq!(sh("nft list ruleset"), "");
     assert_eq!([setting("arp_ignore"), setting("arp_announce")], ["0", "0"]);
     assert_eq!(addresses(), "");
@@ -274,7 +289,7 @@ fn the_guard_and_what_it_leaves() {
     assert_eq!(sh("cat /proc/sys/net/ipv6/conf/home0/disable_ipv6"), "1\n");
     let gone = guard::Guard { cluster: "gone0".into(), ..guard };
     assert!(!gone.raise().is_empty());
-    guard::lower("gone0", Some("lan0")).unwrap();
+    guard::reset("gone0", Some("lan0")).unwrap();
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn status(facts: &mut Facts) -> &mut Status {
 type Break = (&'static str, fn() -> Facts, fn(&mut Facts), &'static str);
 
 const BREAKS: &[Break] = &[
-    ("program", follower, |facts| facts.status = None, "`sudo systemctl start hcl-firstboot`"),
+    ("program", follower, |facts| facts.status = None, "`sudo hcl start`"),
     (
         "program",
         follower,
