@@ -104,6 +104,40 @@ fn alone_it_founds_and_has_its_addresses() {
 }
 
 #[test]
+fn a_leader_whose_own_address_somebody_took_says_who() {
+    let mut bench = Bench::with_key();
+    bench.event(Event::Heard);
+    bench.until("leading");
+    bench.pass(Duration::from_secs(2));
+    let own = bench.node.summary().address.unwrap();
+    // It comes back, and finds its address in use.
+    let link = |carrier| Link {
+        index: 2,
+        name: "eth0".to_owned(),
+        kind: LinkKind::Wired,
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        up: true,
+        carrier,
+    };
+    bench.event(Event::LinkChanged(link(false)));
+    bench.event(Event::LinkChanged(link(true)));
+    bench.until("reclaiming");
+    let taken = |mac| Arp::announcement(mac, own);
+    bench.foreign_arp(taken);
+    bench.until("leading");
+    assert_eq!((bench.node.summary().address, bench.node.summary().complaints), (None, Vec::new()), "nobody was asked yet");
+    bench.pass(Duration::from_millis(300));
+    bench.foreign_arp(taken);
+    let summary = bench.node.summary();
+    let wanted = format!("{own}, this node's address, is in use by 02:00:00:00:00:63: take that machine off this VLAN");
+    assert_eq!((summary.address, summary.complaints), (None, vec![wanted]));
+    // That machine has gone.
+    bench.pass(Duration::from_secs(12));
+    let summary = bench.node.summary();
+    assert_eq!((summary.address, summary.complaints), (Some(own), Vec::new()));
+}
+
+#[test]
 fn on_a_silent_wire_it_waits_for_the_switch() {
     let mut bench = Bench::with_key();
     bench.pass(Duration::from_secs(34));

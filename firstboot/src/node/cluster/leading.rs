@@ -57,6 +57,8 @@ enum Own {
         next_at: Instant,
         /// Whether we had it before: then it is waited for, not given up.
         had: bool,
+        /// Who has it meanwhile.
+        taken: Option<Mac>,
     },
     Held(Ipv4Addr),
 }
@@ -84,6 +86,13 @@ impl Leading {
 
     pub(super) fn source(&self) -> Ipv4Addr {
         self.own_address().unwrap_or(self.temporary)
+    }
+
+    /// Why we still have no address of our own, where that is somebody's doing.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let Own::Probing { taken: Some(who), .. } = self.own else { return None };
+        let address = self.server.own_address();
+        Some(format!("{address}, this node's address, is in use by {who}: take that machine off this VLAN"))
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -124,7 +133,7 @@ impl Cluster {
             self.hold(own, actions);
             Own::Held(own)
         } else {
-            Own::Probing { sent: 0, next_at: now, had }
+            Own::Probing { sent: 0, next_at: now, had, taken: None }
         };
         self.told = None;
         actions.push(Action::Mark(Marker::Leader { address: leader }));
@@ -252,7 +261,7 @@ impl Cluster {
         seal(&seals, &mut message, &Seal { node, incarnation: Some(incarnation) });
         let mut out = Vec::new();
         leading.server.handle(now, mac, Ipv4Addr::UNSPECIFIED, &message, &mut out);
-        leading.own = Own::Probing { sent: 0, next_at: now + ROUND, had: false };
+        leading.own = Own::Probing { sent: 0, next_at: now + ROUND, had: false, taken: None };
         self.served(out, actions);
     }
 
@@ -271,8 +280,8 @@ impl Cluster {
         let own = leading.server.own_address();
         let held = leading.own_address().is_some();
         match &mut leading.own {
-            Own::Probing { sent, next_at, had: true } if concerns(arp, own) => {
-                (*sent, *next_at) = (0, now + DEFENCE);
+            Own::Probing { sent, next_at, had: true, taken } if concerns(arp, own) => {
+                (*sent, *next_at, *taken) = (0, now + DEFENCE, Some(arp.sender_mac));
                 return;
             }
             _ => {}

@@ -95,6 +95,7 @@ impl Cluster {
         }
         complaints.extend(self.disk.clone());
         if let Phase::Leading(leading) = &self.phase {
+            complaints.extend(leading.complaint());
             complaints.extend(leading.server.complaint());
         }
         if matches!(self.phase, Phase::Dormant { .. }) {
