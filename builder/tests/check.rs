@@ -101,6 +101,9 @@ fn broken() -> Vec<(&'static str, Break)> {
         }),
         ("root.space", |f| f.root_size = hcl_image::units::Bytes(24 << 20)),
         ("root.fstab", |f| f.file("/etc/fstab", "PARTUUID=deadbeef-02 / ext4 rw 0 1\n")),
+        ("root.fstab-boot", |f| {
+            f.file("/etc/fstab", "LABEL=HCLROOT / ext4 rw 0 1\nLABEL=HCLBOOT /boot/firmware vfat rw 0 2\n");
+        }),
         ("system.architecture", |f| f.program("/usr/bin/curl", elf(Arm::Other(62), true))),
         ("node.program", |f| f.program("/usr/sbin/hcl-firstboot", elf(Arm::Armhf, true))),
         ("node.unit", |f| {

@@ -73,6 +73,11 @@ pub static RULES: &[Rule] = &[
     warning("root.clean", "The root file system is clean: unmounted, no errors, no journal to replay.", boot::root_clean),
     error("root.space", "The root file system has 32 MiB free for the first boot.", boot::root_space),
     error("root.fstab", "What fstab mounts as `/`, `/boot` and `/boot/firmware` is there.", boot::fstab),
+    warning(
+        "root.fstab-boot",
+        "fstab has `nofail` for the boot partition: a node without screen and keyboard must not wait in emergency mode for it.",
+        boot::fstab_boot,
+    ),
     error("system.architecture", "No program or library is for a machine that the userland cannot run on.", engine::architecture),
     error("node.program", "The node program is there: static, for ARM.", engine::node_program),
     error("node.unit", "hcl-firstboot.service is enabled.", engine::node_unit),

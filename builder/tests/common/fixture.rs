@@ -104,7 +104,7 @@ impl Fixture {
         self.program("/usr/lib/raspi-firmware/start.elf", elf(Arm::Other(137), false));
         self.file("/etc/os-release", "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n");
         self.file("/etc/hostname", "hcl\n");
-        self.file("/etc/fstab", "LABEL=HCLROOT / ext4 rw 0 1\nLABEL=HCLBOOT /boot/firmware vfat rw 0 2\n");
+        self.file("/etc/fstab", "LABEL=HCLROOT / ext4 rw 0 1\nLABEL=HCLBOOT /boot/firmware vfat rw,nofail 0 2\n");
         self.file("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\npi:x:1000:1000::/home/pi:/bin/bash\n");
         self.file("/etc/shadow", "root:*:20000:0:99999:7:::\nsshd:!*:20000::::::\npi:!:20000:0:99999:7:::\n");
         self.file("/home/pi/.ssh/authorized_keys", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVQ user@host\n");

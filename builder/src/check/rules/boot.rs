@@ -106,29 +106,61 @@ pub(super) fn fstab(evidence: &Evidence) -> Vec<String> {
         return Vec::new();
     };
     let mut findings = Vec::new();
-    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [spec, mount, ..] = fields[..] else { continue };
-        let options = fields.get(3).unwrap_or(&"defaults");
-        let wanted = match mount {
+    for Mount { spec, on, options } in mounts(text) {
+        let wanted = match on {
             "/" => Some(system.number),
-            "/boot" | "/boot/firmware" => evidence.boot().map(|boot| boot.number),
+            _ if BOOT_MOUNTS.contains(&on) => evidence.boot().map(|boot| boot.number),
             _ => continue,
         };
-        if options.split(',').any(|option| option == "nofail" || option == "noauto") || spec == "/dev/root" {
+        if has(options, "noauto") || spec == "/dev/root" {
             continue;
         }
+        let outcome = if has(options, "nofail") { "it is not mounted" } else { "booting stops in emergency mode" };
         match evidence.resolve(spec) {
             Some(number) if Some(number) == wanted => {}
             Some(number) => {
-                findings.push(format!("/etc/fstab mounts {spec} on {mount}, which is partition {number}: name the right one"))
+                findings.push(format!("/etc/fstab mounts {spec} on {on}, which is partition {number}: name the right one"))
             }
-            None => findings.push(format!(
-                "/etc/fstab mounts {spec} on {mount}, which is nowhere in this image: booting stops in emergency mode"
-            )),
+            None => findings.push(format!("/etc/fstab mounts {spec} on {on}, which is nowhere in this image: {outcome}")),
         }
     }
     findings
+}
+
+pub(super) fn fstab_boot(evidence: &Evidence) -> Vec<String> {
+    let text = evidence.system().and_then(|system| system.fstab.as_deref()).unwrap_or_default();
+    let strict = mounts(text)
+        .filter(|mount| BOOT_MOUNTS.contains(&mount.on) && !has(mount.options, "nofail") && !has(mount.options, "noauto"));
+    strict
+        .map(|mount| {
+            format!(
+                "/etc/fstab mounts {} without `nofail`: a slow or broken boot partition stops the boot in emergency mode; add `nofail`",
+                mount.on
+            )
+        })
+        .collect()
+}
+
+/// Where the boot partition is mounted, by us and by older systems.
+const BOOT_MOUNTS: [&str; 2] = ["/boot", "/boot/firmware"];
+
+/// A line of fstab, as far as it matters here.
+struct Mount<'a> {
+    spec: &'a str,
+    on: &'a str,
+    options: &'a str,
+}
+
+fn mounts(fstab: &str) -> impl Iterator<Item = Mount<'_>> {
+    fstab.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (spec, on) = (fields.next()?, fields.next()?);
+        Some(Mount { spec, on, options: fields.nth(1).unwrap_or("defaults") })
+    })
+}
+
+fn has(options: &str, wanted: &str) -> bool {
+    options.split(',').any(|option| option == wanted)
 }
 
 pub(super) fn cgroup_memory(evidence: &Evidence) -> Vec<String> {
