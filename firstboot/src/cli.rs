@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! Exit codes: 0 done (`status`: the network is ready, `health`: all is well), 1 failed (`status`: not ready, `health`: something is
-//! wrong), 2 wrong arguments or configuration, 3 the program is not running (`status`, `health`).
+//! wrong), 2 wrong arguments or configuration or not root, 3 the program is not running (`status`, `health`).
 
 mod service;
 
@@ -10,12 +10,10 @@ use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCo
 use lexopt::Arg;
 
 use crate::{
-    config::NodeConfig,
+    config::{NodeConfig, Vlan},
     dependencies::{self, Here},
     driver::{self, Console, Options, RunError},
-    grow,
-    health::{self, Facts},
-    report,
+    grow, health, report,
     status::{STORY, Snapshot, Status, uptime_ms},
 };
 
@@ -25,26 +23,43 @@ hcl: this node of a Hypriot Cluster Lab
 usage: hcl COMMAND [OPTION]...
 
   status [--json]   what the node is doing, since when and why
-  health [--json]   what is right with this node and what is wrong, a line each; as root it sees all of it
-  dependencies      the programs and kernel features that a node needs, and whether they are here
-  log               what this node did since the boot, in plain words
-  stop              stop the program and take back what it made: addresses, firewall, settings, VLAN, names; needs root
-  start             start it again; needs root
-  report            a text about board and system to send with a bug report or a success story; says what it leaves out
+  health [--json]   what is right with the node and what is wrong, a line each;
+                    as root
+  log               what the node did since the boot, in plain words
+  dependencies      the programs and kernel features that a node needs, and
+                    whether they are here
+  stop              leave the cluster until the next boot: end the program and
+                    take back addresses, VLAN, firewall, settings and names;
+                    as root
+  start             come back before that; as root
+  report            a text about board and system to send with a bug report or
+                    a success story; says what it leaves out
   help              this text
   --version         the version
 
 What the system itself calls, as hcl-firstboot:
 
-  run               make the cluster's network and keep it (hcl-firstboot.service)
-  grow-root         grow the root file system to the end of the card (hcl-grow-root.service)
+  run               make the cluster's network and keep it
+                    (hcl-firstboot.service)
+  grow-root         grow the root file system to the end of the card
+                    (hcl-grow-root.service)
 
-Options of run, status, health, log and stop, to try things out: --config FILE (/etc/hcl/node.toml), --run-dir FOLDER (/run/hcl),
-of run, health and stop: --etc FOLDER (/etc), of run and health: --state FILE (/var/lib/hcl/state),
-of run: --console FILE (/dev/console), --key FILE (/etc/hcl/cluster.key), --root FOLDER (/) for the proc and sys with the serial numbers.
+To try things out, with other files than the node's:
 
-exit codes: 0 done, for status: the network is ready, for health: all is well; 1 failed, for status: not ready, for health and
-dependencies: something is wrong; 2 wrong arguments or configuration; 3 for status, health and log: the program is not running
+  --config FILE     /etc/hcl/node.toml
+  --run-dir FOLDER  /run/hcl
+  --etc FOLDER      /etc
+  --state FILE      /var/lib/hcl/state
+  --console FILE    /dev/console
+  --key FILE        /etc/hcl/cluster.key
+  --root FOLDER     /, for the proc and sys with the serial numbers
+
+exit codes:
+
+  0  done; status: the network is ready; health, dependencies: all is well
+  1  failed; status: it is not ready; health, dependencies: something is wrong
+  2  wrong arguments or configuration, or not root
+  3  hcl-firstboot is not running (status, health), or left no story (log)
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -71,11 +86,11 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run => run(&options),
         Command::Status { json } => status(&options, json),
-        Command::Health { json } => health(&options, json),
+        Command::Health { json } => as_root("health", || health(&options, json)),
         Command::Dependencies => dependencies(&options),
         Command::Log => log(&options),
-        Command::Stop => done(service::stop(&options, say)),
-        Command::Start => done(service::start(say)),
+        Command::Stop => as_root("stop", || done(service::stop(&options, say))),
+        Command::Start => as_root("start", || done(service::start(&options, say))),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -117,6 +132,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("json") => json = true,
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
             Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),
+            // All commands are on one page.
+            Arg::Value(_) if command == Some(Command::Help) => {}
             Arg::Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("run") => Command::Run,
@@ -138,7 +155,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
     match (command, json) {
         (Some(Command::Status { .. }), json) => Ok((Command::Status { json }, options)),
         (Some(Command::Health { .. }), json) => Ok((Command::Health { json }, options)),
-        (_, true) => Err("--json goes with status and health".to_owned()),
+        (_, true) => Err("--json goes with `status` and `health` only; `hcl help` shows what there is".to_owned()),
         (Some(command), false) => Ok((command, options)),
         (None, false) => Ok((Command::Help, options)),
     }
@@ -163,10 +180,10 @@ fn status(options: &Options, json: bool) -> ExitCode {
         }
         // The usual reason first.
         return match NodeConfig::read(&options.config) {
-            Err(error) => fail(3, format_args!("hcl-firstboot is not running, its configuration is wrong: {error}")),
+            Err(error) => fail(3, format_args!("hcl-firstboot is not running: its configuration is wrong: {error}")),
             Ok(_) => fail(
                 3,
-                "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `systemctl start hcl-firstboot` starts it",
+                "hcl-firstboot is not running: `hcl log` and `systemctl status hcl-firstboot` say why, `sudo hcl start` starts it",
             ),
         };
     };
@@ -181,11 +198,10 @@ fn status(options: &Options, json: bool) -> ExitCode {
 }
 
 fn health(options: &Options, json: bool) -> ExitCode {
-    let facts = match Facts::gather(options) {
-        Ok(facts) => facts,
+    let (running, checks) = match health::look(options) {
+        Ok((facts, checks)) => (facts.status.is_some(), checks),
         Err(error) => return fail(1, format_args!("looking at this node: {error}")),
     };
-    let (running, checks) = (facts.status.is_some(), health::checks(&facts));
     let healthy = checks.iter().all(|check| check.pass);
     if json {
         let value = serde_json::json!({ "healthy": healthy, "running": running, "checks": checks });
@@ -202,7 +218,9 @@ fn health(options: &Options, json: bool) -> ExitCode {
 
 fn dependencies(options: &Options) -> ExitCode {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let checks = dependencies::checks(&Here::look(&options.root, &release));
+    // With a wrong configuration nobody knows whether there will be a VLAN.
+    let vlan = NodeConfig::read(&options.config).map_or(true, |config| config.vlan != Vlan::Off);
+    let checks = dependencies::checks(&Here::look(&options.root, &release), vlan);
     checks.iter().for_each(|check| say(check));
     if checks.iter().all(|check| check.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -211,14 +229,23 @@ fn log(options: &Options) -> ExitCode {
     let path = options.run_dir.join(STORY);
     match std::fs::read(&path) {
         Ok(text) => {
+            say(&"Since the boot, h:mm:ss; `journalctl -b -u hcl-firstboot` has the rest.");
             print(String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => fail(
             3,
-            "there is no story, since hcl-firstboot is not running: `journalctl -b -u hcl-firstboot` has what it did, `sudo hcl start` starts it",
+            "nothing to tell: hcl-firstboot has not run since the boot; `systemctl status hcl-firstboot` says why, `sudo hcl start` starts it",
         ),
         Err(error) => fail(1, format_args!("{}: {error}", path.display())),
+    }
+}
+
+fn as_root(command: &str, run: impl FnOnce() -> ExitCode) -> ExitCode {
+    if rustix::process::geteuid().is_root() {
+        run()
+    } else {
+        fail(2, format_args!("`hcl {command}` needs root: `sudo hcl {command}`"))
     }
 }
 
@@ -231,8 +258,8 @@ fn say(line: &dyn Display) {
 }
 
 fn fail(code: u8, error: impl Display) -> ExitCode {
-    // A reader that went away is not our failure.
-    let _ = writeln!(std::io::stderr(), "hcl: {error}");
+    // In one piece, since standard output may go to the same place. A reader that went away is not our failure.
+    let _ = std::io::stderr().write_all(format!("hcl: {error}\n").as_bytes());
     ExitCode::from(code)
 }
 
@@ -260,6 +287,7 @@ mod tests {
         assert_eq!(parsed("hcl health --json"), Ok(Command::Health { json: true }));
         assert_eq!(parsed("hcl-firstboot run --config a --run-dir b"), Ok(Command::Run));
         assert_eq!(parsed("hcl --version"), Ok(Command::Version));
+        assert_eq!([parsed("hcl help stop"), parsed("hcl stop --help")], [Ok(Command::Help), Ok(Command::Help)]);
         for line in ["hcl statsu", "hcl status now", "hcl run --json", "hcl --config", "hcl -x"] {
             assert!(parsed(line).is_err(), "{line}");
         }
@@ -272,5 +300,6 @@ mod tests {
         {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
+        assert!(HELP.lines().all(|line| line.len() <= 80), "a line breaks on a console of 80 columns");
     }
 }

@@ -18,12 +18,15 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("docker", "runs containers", "docker.io"),
 ];
 
-/// A kernel feature: its name, what it is for, its module, and what is there once it is loaded or built in: a file, or a function.
+/// A kernel feature: its name, what it does, its module, and what is there once it is loaded or built in: a file, or a function.
 const FEATURES: [(&str, &str, &str, Sign); 3] = [
-    ("VLANs", "carries the cluster beside the home network; `vlan = \"off\"` does without", "8021q", Sign::File("proc/net/vlan")),
-    ("packet sockets", "speaks ARP, DHCP and mDNS on the cluster's wire", "af_packet", Sign::File("proc/net/packet")),
+    ("VLANs", "carry the cluster beside the home network", VLAN_MODULE, Sign::File("proc/net/vlan")),
+    ("packet sockets", "carry ARP, DHCP and mDNS on the cluster's wire", "af_packet", Sign::File("proc/net/packet")),
     ("nftables", "keeps the cluster's subnet off other networks", "nf_tables", Sign::Function("nft_do_chain")),
 ];
+
+/// Not needed with `vlan = "off"`.
+const VLAN_MODULE: &str = "8021q";
 
 /// What shows that a feature is there.
 enum Sign {
@@ -82,17 +85,27 @@ fn lists_module(list: &str, module: &str) -> bool {
     names.map(|name| name.replace('-', "_")).any(|name| name == module)
 }
 
-/// Judges what is here.
-pub fn checks(here: &Here) -> Vec<Check> {
+/// Judges what is here, for a node with a VLAN or one without.
+pub fn checks(here: &Here, vlan: bool) -> Vec<Check> {
     let programs = PROGRAMS.iter().map(|(name, what, package)| {
         let found = here.programs.iter().find(|(there, _)| there == name);
         let wrong = || format!("there is no `{name}`, which {what}: `sudo apt-get install {package}`");
-        Check::new(name, found.map(|(_, path)| format!("{}: {what}", path.display())).ok_or_else(wrong))
+        Check::new(name, found.map(|(_, path)| format!("{} {what}", path.display())).ok_or_else(wrong))
     });
     let features = FEATURES.iter().map(|(name, what, module, _)| {
-        let there = here.modules.contains(module);
-        let wrong = format!("kernel {} has no {name} (module {module}): {what}; use a kernel that has it", here.release);
-        Check::new(name, if there { Ok(format!("kernel {} has {name}: {what}", here.release)) } else { Err(wrong) })
+        let Here { release, modules, .. } = here;
+        let off = *module == VLAN_MODULE && !vlan;
+        Check::new(
+            name,
+            match modules.contains(module) {
+                true => Ok(format!("kernel {release} has {name}, which {what}")),
+                false if off => Ok(format!("kernel {release} has no {name}, and with `vlan = \"off\"` needs none")),
+                false if *module == VLAN_MODULE => Err(format!(
+                    "kernel {release} has no {name} (module {module}), which {what}: use a kernel that has them, or `vlan = \"off\"` in /etc/hcl/node.toml on every node"
+                )),
+                false => Err(format!("kernel {release} has no {name} (module {module}), which {what}: use a kernel that has it")),
+            },
+        )
     });
     programs.chain(features).collect()
 }
@@ -122,7 +135,7 @@ mod tests {
     }
 
     fn failed(root: &tempfile::TempDir) -> Vec<&'static str> {
-        let checks = checks(&Here::look(root.path(), "6.1"));
+        let checks = checks(&Here::look(root.path(), "6.1"), true);
         checks.into_iter().filter(|check| !check.pass).map(|check| check.name).collect()
     }
 
@@ -146,6 +159,9 @@ mod tests {
             assert_eq!(failed(&root), [feature]);
             fs::rename(&away, &path).unwrap();
         }
+        fs::rename(root.path().join("lib/modules/6.1/modules.dep"), root.path().join("away")).unwrap();
+        assert!(checks(&Here::look(root.path(), "6.1"), false).iter().all(|check| check.pass), "no VLAN, no module for it");
+        fs::rename(root.path().join("away"), root.path().join("lib/modules/6.1/modules.dep")).unwrap();
         // A kernel of its own, without lists of modules.
         fs::remove_dir_all(root.path().join("lib")).unwrap();
         assert_eq!(failed(&root), ["VLANs", "nftables"]);

@@ -23,7 +23,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,7 @@ use crate::{
 use self::{
     act::Driver,
     netlink::{Kernel, Outcome, Watcher},
+    story::Story,
 };
 pub use self::{console::Console, undo::undo, wires::Port};
 
@@ -211,6 +212,15 @@ pub fn look() -> io::Result<Seen> {
 /// It is not; with the reason.
 pub fn guard_stands() -> io::Result<()> {
     guard::stands()
+}
+
+/// Adds a line to the story in `run_dir`, for who acts on a node whose program does not run.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn tell(run_dir: &Path, text: &str) -> io::Result<()> {
+    Story::new(run_dir).add(status::uptime_ms(), text)
 }
 
 /// The signals that end the program.

@@ -5,18 +5,35 @@
 
 mod facts;
 
-use std::net::Ipv4Addr;
+use std::{
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
 pub use self::facts::Facts;
 use crate::{
+    driver::Options,
     link::{Link, LinkKind},
     status::{Status, duration},
 };
 
 /// For how long a leader may be silent.
 const LEADER_SILENCE_MS: u64 = 60_000;
+/// How long after a change of its state a node may still be doing what goes with it: it tells first and does then, the card may be
+/// slow, and a new leader probes its own address once it leads.
+const SETTLING_MS: u64 = 5_000;
+/// How long one change may follow the other: from the start of the program to the leader of a new cluster.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at a node that settles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What makes the program do all of it again, and keeps the network.
+const RESTART: &str = "`sudo systemctl restart hcl-firstboot`";
+/// What takes everything away and does it again.
+const AFRESH: &str = "`sudo hcl stop && sudo hcl start`";
 
 /// How one check ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,19 +84,37 @@ const CHECKS: [(&str, Judge); 11] = [
     ("complaints", complaints),
 ];
 
+/// Looks at the machine and judges it. While a node settles a fault may be over at once: then it looks again, for 15 s at most.
+///
+/// # Errors
+///
+/// The status cannot be read, or the kernel gives no lists.
+pub fn look(options: &Options) -> io::Result<(Facts, Vec<Check>)> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let facts = Facts::gather(options)?;
+        let checks = checks(&facts);
+        if checks.iter().all(|check| check.pass) || !facts.settles() || Instant::now() >= until {
+            return Ok((facts, checks));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Judges `facts`. Where the program does not run there is nothing else to judge.
 pub fn checks(facts: &Facts) -> Vec<Check> {
     let Some(status) = &facts.status else {
         let wrong = match &facts.config {
-            Err(error) => format!("hcl-firstboot is not running, its configuration is wrong: {error}"),
+            Err(error) => format!("hcl-firstboot is not running: its configuration is wrong: {error}"),
             Ok(()) => {
-                "hcl-firstboot is not running: `systemctl status hcl-firstboot` says why, `sudo hcl start` starts it".to_owned()
+                "hcl-firstboot is not running: `hcl log` and `systemctl status hcl-firstboot` say why, `sudo hcl start` starts it"
+                    .to_owned()
             }
         };
         return vec![Check::new(PROGRAM, Err(wrong))];
     };
     let program = match &facts.config {
-        Err(error) => Err(format!("hcl-firstboot runs, but would not start again, its configuration is wrong: {error}")),
+        Err(error) => Err(format!("hcl-firstboot runs, but would not start again: its configuration is wrong: {error}")),
         Ok(()) => Ok(format!("hcl-firstboot {} runs, process {}", status.version, status.pid)),
     };
     let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
@@ -90,16 +125,26 @@ impl Facts {
     fn named(&self, name: Option<&String>) -> Option<&Link> {
         self.links.iter().find(|link| Some(&link.name) == name)
     }
+
+    fn cluster(&self, status: &Status) -> Option<&Link> {
+        self.named(status.cluster_interface.as_ref())
+    }
+
+    /// Whether the node's state has just changed.
+    fn settles(&self) -> bool {
+        let changed = |status: &Status| status.since_uptime_ms.max(status.phase_since_uptime_ms);
+        self.status.as_ref().is_some_and(|status| self.uptime_ms.saturating_sub(changed(status)) < SETTLING_MS)
+    }
 }
 
 fn interface(facts: &Facts, status: &Status) -> Found {
     let Some(name) = &status.interface else {
-        return Err(format!("no wired interface is in use, the program is {}: plug in the cable or the adapter", status.reason));
+        return Err(format!("no wired interface is in use ({}): plug in the cable or the adapter", status.reason));
     };
     match facts.named(Some(name)) {
         None => Err(format!("the wired interface {name} is gone: plug its adapter in again")),
         Some(link) if link.kind == LinkKind::Wireless => {
-            Err(format!("{name} is wireless, the cluster needs a cable: plug one in"))
+            Err(format!("{name} is wireless, and the cluster needs a cable: plug one in"))
         }
         Some(link) if !link.up => Err(format!("the wired interface {name} is set down: `sudo ip link set {name} up`")),
         Some(link) if !link.carrier => Err(format!("the wired interface {name} has no carrier: check cable and switch")),
@@ -108,26 +153,31 @@ fn interface(facts: &Facts, status: &Status) -> Found {
 }
 
 fn vlan(facts: &Facts, status: &Status) -> Found {
-    let found = facts.named(status.cluster_interface.as_ref());
+    let found = facts.cluster(status);
     let Some(id) = status.vlan else {
         return match found {
             Some(link) if status.cluster_interface == status.interface => {
                 Ok(format!("the VLAN is off, as configured; the cluster uses {}", link.name))
             }
-            _ => Err("the VLAN is off, and the cluster has no interface: check the cable".to_owned()),
+            _ => Err("the VLAN is off, as configured, and the cluster has no interface: it comes with the cable".to_owned()),
         };
     };
     let Some(link) = found else {
-        return Err(format!("VLAN {id} is not there: {}; `hcl dependencies` says whether the kernel has VLANs", status.reason));
+        return Err(match status.state.as_str() {
+            // The reason says what to do.
+            "faulted" => format!("VLAN {id} is not there: {}", status.reason),
+            "ready" => format!("VLAN {id} is gone: the program makes it again; if not, {RESTART}"),
+            _ => format!("VLAN {id} is not there yet: it comes with the cable"),
+        });
     };
     let Link { name, kind, .. } = link;
     let parent = facts.named(status.interface.as_ref()).map(|link| link.index);
     match kind {
         LinkKind::Vlan { id: there, .. } if *there != id => {
-            Err(format!("{name} is VLAN {there} and not {id}: `sudo ip link del {name}`, the program makes it anew"))
+            Err(format!("{name} is VLAN {there} and not {id}: `sudo ip link del {name}`, the program makes it again"))
         }
         LinkKind::Vlan { parent: below, .. } if parent.is_some_and(|parent| parent != *below) => Err(format!(
-            "{name} is on another interface than the one in use: `sudo ip link del {name}`, the program makes it anew"
+            "{name} is on another interface than the one in use: `sudo ip link del {name}`, the program makes it again"
         )),
         LinkKind::Vlan { .. } if !link.up => Err(format!("{name} is set down: `sudo ip link set {name} up`")),
         LinkKind::Vlan { .. } => Ok(format!("VLAN {id} is up as {name}")),
@@ -137,42 +187,50 @@ fn vlan(facts: &Facts, status: &Status) -> Found {
 
 fn address(facts: &Facts, status: &Status) -> Found {
     let leader = facts.addresses.leader();
-    let Some(link) = facts.named(status.cluster_interface.as_ref()) else {
-        return Err("no address in the cluster, since the cluster has no interface: mend that first".to_owned());
+    let Some(Link { index, name, .. }) = facts.cluster(status) else {
+        return Err("no address in the cluster: it comes with the network".to_owned());
     };
-    let Link { index, name, .. } = link;
     let of_cluster = facts.assigned.iter().filter(|(on, address)| on == index && facts.addresses.subnet().contains(*address));
     let (leading, own): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
         of_cluster.map(|(_, address)| *address).partition(|address| *address == leader);
-    let again = "`sudo hcl stop` and `sudo hcl start` set that right";
-    let own = match own[..] {
-        [] => return Err(format!("{name} has no address of its own ({}): it comes by itself; if not, {again}", why(status))),
-        [own] if Some(own) == status.address => own,
-        [own] => return Err(format!("{name} has {own}, which is not the address of this node: {again}")),
-        _ => {
-            let all: Vec<_> = own.iter().map(ToString::to_string).collect();
-            return Err(format!("{name} has {} addresses instead of one ({}): {again}", own.len(), all.join(", ")));
+    let leads = status.role == "leader";
+    let own = match (&own[..], status.address) {
+        ([own], Some(wanted)) if *own == wanted => *own,
+        ([], Some(wanted)) => return Err(format!("{name} has lost {wanted}, the address of this node: {RESTART} sets it again")),
+        ([], None) if leads => {
+            return Err(format!("{name} has no address of its own yet: the node makes sure first that no other machine has it"));
+        }
+        ([], None) => return Err(format!("{name} has no address in the cluster: it comes with a leader")),
+        ([own], _) => return Err(format!("{name} has {own}, which is not the address of this node: {AFRESH} takes it away")),
+        (several, _) => {
+            let all: Vec<_> = several.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "{name} has {} addresses in place of one ({}): {AFRESH} sets that right",
+                all.len(),
+                all.join(", ")
+            ));
         }
     };
-    match (status.role == "leader", leading.is_empty()) {
-        (true, true) => Err(format!("this node leads, but {name} has not the leader's address {leader}: {again}")),
-        (false, false) => Err(format!("{name} has the leader's address {leader}, but this node does not lead: {again}")),
+    match (leads, leading.is_empty()) {
+        (true, true) => Err(format!("this node leads, but {name} lacks {leader}, the leader's address: {RESTART} sets it again")),
+        (false, false) => {
+            Err(format!("{name} has {leader}, the leader's address, but this node does not lead: {AFRESH} takes it away"))
+        }
         (true, false) => Ok(format!("{name} has {own}, and {leader} as the leader")),
-        (false, true) => Ok(format!("{name} has {own} and no other address of the cluster")),
-    }
-}
-
-/// What the program is doing, with the reason.
-fn why(status: &Status) -> String {
-    match (status.phase.as_str(), status.phase_reason.as_str()) {
-        (phase, "") => phase.to_owned(),
-        (phase, reason) => format!("{phase}: {reason}"),
+        (false, true) => Ok(format!("{name} has {own}, and no other address of the cluster")),
     }
 }
 
 fn leader(facts: &Facts, status: &Status) -> Found {
     let Some(leader) = &status.leader else {
-        return Err(format!("no leader is known ({}): check that its board has power and its cable", why(status)));
+        let (phase, reason) = (&status.phase, &status.phase_reason);
+        let lasting = duration(facts.uptime_ms.saturating_sub(status.phase_since_uptime_ms));
+        return Err(match phase.as_str() {
+            "off" | "aside" | "dormant" => format!("no leader is known: {reason}"),
+            _ => format!(
+                "no leader is known, {phase} for {lasting} ({reason}): after a minute check power and cable of the other boards"
+            ),
+        });
     };
     if status.role == "leader" {
         return Ok(format!("this node leads, at {}", leader.address));
@@ -186,23 +244,26 @@ fn leader(facts: &Facts, status: &Status) -> Found {
 }
 
 fn lease(facts: &Facts, status: &Status) -> Found {
-    let restart = "`sudo systemctl restart hcl-firstboot` tries again";
     match (status.role.as_str(), &status.lease) {
-        ("leader", _) if status.phase != "leading" => {
-            Err(format!("this node leads but does not lend addresses ({}): {restart}", why(status)))
-        }
         ("leader", _) if !facts.dhcp_port => {
-            Err("the DHCP port is not held by this machine: end what has taken it (`sudo ss -lunp sport = :67`)".to_owned())
+            Err("this node leads, but its DHCP port is not held: end what has taken it (`sudo ss -lunp sport = :67`)".to_owned())
         }
-        ("leader", _) => Ok("the DHCP service of the cluster is this node's".to_owned()),
-        (_, None) => Err(format!("no lease ({}): check that the leader is up, the node asks by itself", why(status))),
+        ("leader", _) => Ok("this node lends the cluster's addresses".to_owned()),
+        ("follower", None) => Err(format!(
+            "no lease ({}): check that the leader is up; the node keeps its address and goes on asking",
+            status.phase_reason
+        )),
+        (_, None) => Err("no lease: it comes with a leader".to_owned()),
         (_, Some(lease)) if lease.ends_uptime_ms <= facts.uptime_ms => {
             let over = duration(facts.uptime_ms - lease.ends_uptime_ms);
-            Err(format!("the lease from {} ended {over} ago: check that the leader is up; {restart}", lease.server))
+            Err(format!(
+                "the lease from {} ended {over} ago: check that the leader is up; the node keeps its address and goes on asking",
+                lease.server
+            ))
         }
         (_, Some(lease)) => {
             let left = duration(lease.ends_uptime_ms - facts.uptime_ms);
-            Ok(format!("the lease from {} ends in {left}, before that it is renewed", lease.server))
+            Ok(format!("the lease from {} ends in {left}, and is renewed before", lease.server))
         }
     }
 }
@@ -221,7 +282,7 @@ fn room(facts: &Facts, status: &Status) -> Found {
     }
 }
 
-fn hosts(facts: &Facts, _: &Status) -> Found {
+fn hosts(facts: &Facts, status: &Status) -> Found {
     let wanted = facts.addresses.leader();
     let of_master = |line: &&str| {
         let line = line.split('#').next().unwrap_or_default();
@@ -233,10 +294,8 @@ fn hosts(facts: &Facts, _: &Status) -> Found {
         Some(address) => {
             Err(format!("the hosts file has `master` at {address} and not {wanted}: take that line out of /etc/hosts"))
         }
-        None => {
-            Err("the hosts file has no `master`: it comes with a leader; with one, `sudo systemctl restart hcl-firstboot`"
-                .to_owned())
-        }
+        None if status.leader.is_none() => Err("the hosts file has no `master`: it comes with a leader".to_owned()),
+        None => Err(format!("the hosts file has no `master`: {RESTART} writes it again")),
     }
 }
 
@@ -244,30 +303,35 @@ fn guard(facts: &Facts, status: &Status) -> Found {
     // A node that stands aside has reasons of its own, and says them.
     let told = status.complaints.iter().find(|line| line.contains("the firewall does not keep"));
     let aside = (status.phase == "aside").then_some(&status.phase_reason);
-    let cluster = facts.named(status.cluster_interface.as_ref()).map(|link| link.index);
+    let cluster = facts.cluster(status).map(|link| link.index);
     let subnet = facts.addresses.subnet();
     // Nothing is dropped then: it would lock out the person who comes to change the subnet.
     let clash = facts.assigned.iter().find(|(on, address)| Some(*on) != cluster && subnet.contains(*address));
     match (&facts.guard, told.or(aside)) {
         (Ok(()), _) => Ok("the firewall keeps the cluster's subnet off other networks (table inet hcl)".to_owned()),
-        (Err(_), Some(reason)) => Ok(format!("there is no firewall table, and the program says why: {reason}")),
+        (Err(_), Some(reason)) => Ok(format!("the firewall has no table inet hcl, for a reason: {reason}")),
+        (Err(_), None) if cluster.is_none() => Err("the firewall has no table inet hcl: it comes with the network".to_owned()),
         (Err(reason), None) => Err(match clash {
             Some((_, address)) => format!(
-                "there is no firewall table, since this machine has {address} of the cluster's subnet on another network: change `subnet` in /etc/hcl/node.toml, on every node the same"
+                "the firewall keeps nothing off, since this machine has {address} of the cluster's subnet on another network: change `subnet` in /etc/hcl/node.toml, on every node the same"
             ),
-            None => reason.clone(),
+            None => {
+                format!(
+                    "the firewall does not keep the cluster's subnet off other networks ({reason}): {RESTART} sets that right"
+                )
+            }
         }),
     }
 }
 
 fn ipv6(facts: &Facts, status: &Status) -> Found {
-    let name = status.cluster_interface.as_deref().unwrap_or("the cluster's interface");
-    match (status.vlan, facts.ipv6_off) {
-        (None, _) => Ok("IPv6 is left as it is: without a VLAN the cable may be the home network's".to_owned()),
-        (Some(_), None) => Ok("this kernel has no IPv6".to_owned()),
-        (Some(_), Some(true)) => Ok(format!("IPv6 is off on {name}")),
-        (Some(_), Some(false)) => {
-            Err(format!("IPv6 is on for {name}: something has set it; `sudo systemctl restart hcl-firstboot` puts it off again"))
+    match (status.vlan, &status.cluster_interface, facts.ipv6_off) {
+        (None, ..) => Ok("IPv6 is left as it is: without a VLAN the cable may be the home network's".to_owned()),
+        (Some(_), _, None) => Ok("this kernel has no IPv6".to_owned()),
+        (Some(_), None, _) => Ok("IPv6 is off in the cluster, which has no interface".to_owned()),
+        (Some(_), Some(name), Some(true)) => Ok(format!("IPv6 is off on {name}")),
+        (Some(_), Some(name), Some(false)) => {
+            Err(format!("IPv6 is on for {name}, somebody has set it: {RESTART} puts it off again"))
         }
     }
 }

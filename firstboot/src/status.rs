@@ -7,7 +7,7 @@ use std::{fmt::Write, fs, io, net::Ipv4Addr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// The folder of the status file; systemd makes it and removes it when the program stops.
+/// The folder of the status file; systemd makes it, and it ends with the boot.
 pub const FOLDER: &str = "/run/hcl";
 
 /// The file's name in the folder.

@@ -16,7 +16,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use self::shell::Shell;
@@ -212,7 +212,7 @@ fn a_wrong_configuration_ends_the_program_and_is_told() {
     let (code, text) =
         node.shell.try_sh(&format!("{PROGRAM} status --config {0}/node.toml --run-dir {0}/run", node.folder.path().display()));
     assert_eq!(code, 3);
-    assert!(text.contains("not running, its configuration is wrong: ") && text.contains(reason), "{text}");
+    assert!(text.contains("not running: its configuration is wrong: ") && text.contains(reason), "{text}");
 }
 
 #[test]
@@ -227,16 +227,10 @@ fn health_of_the_real_program() {
     node.sh("ip link set peer0 up");
     node.start();
     node.expect(&[BOOT, "@hcl:host@ node-123456", "@hcl:link@ lan0 up", "@hcl:ready@ lan0", "@hcl:leader@ 192.168.200.1"]);
-    // A founder has the leader's address first, its own one some probes later.
-    let until = Instant::now() + BOUND;
-    let text = loop {
-        let (code, text) = node.shell.try_sh(&health);
-        if code == 0 {
-            break text;
-        }
-        assert!(Instant::now() < until, "{text}");
-        thread::sleep(Duration::from_millis(100));
-    };
+    // A founder has the leader's address first, its own one some probes later: the first answer is the right one.
+    let (code, text) = node.shell.try_sh(&health);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(text.matches("[PASS] ").count(), 12, "{text}");
     for line in [
         "[PASS] the wired interface lan0 has a carrier\n",
         "[PASS] this node leads, at 192.168.200.1\n",
@@ -262,13 +256,14 @@ fn health_of_the_real_program() {
     let folder = node.folder.path().display().to_string();
     let story = node.sh(&format!("{PROGRAM} log --run-dir {folder}/run"));
     for line in [
-        " s  the program started: version 0.1.0, cluster lab\n",
-        " s  lan0 has a carrier\n",
-        " s  attaching: lan0 has a carrier\n",
-        " s  this node leads the cluster, at 192.168.200.1\n",
+        "  hcl-firstboot 0.1.0 started, for the cluster lab\n",
+        "  lan0 has a carrier\n",
+        "  the network is ready: lan0 is up\n",
+        "  this node leads the cluster, at 192.168.200.1\n",
     ] {
-        assert!(story.contains(line), "{line} is not in\n{story}");
+        assert_eq!(story.matches(line).count(), 1, "{line} is not once in\n{story}");
     }
+    assert_eq!(story.matches("has a carrier").count(), 1, "told twice\n{story}");
     // A systemctl that does what systemd would.
     let pid = node.sh("echo $pid").trim().to_owned();
     let ended = format!("while grep -q ') [^ZX] ' /proc/{pid}/stat; do :; done 2>/dev/null");
@@ -277,7 +272,8 @@ fn health_of_the_real_program() {
     fs::write(&systemctl, format!("#!/bin/sh\necho $1 $2 >>{folder}/asked\nkill {pid}\n{ended}\n")).unwrap();
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(node.sh("ip -4 addr show dev lan0").contains("192.168.200."));
-    let (code, text) = node.shell.try_sh(&format!("PATH={folder}/bin:$PATH {PROGRAM} stop {arguments}"));
+    let stop = format!("PATH={folder}/bin:$PATH {PROGRAM} stop {arguments}");
+    let (code, text) = node.shell.try_sh(&stop);
     assert_eq!(code, 0, "{text}");
     assert!(text.starts_with("stopped hcl-firstboot\ntook 192.168.200."), "{text}");
     assert_eq!(node.sh(&format!("cat {folder}/asked")), "stop hcl-firstboot.service\n");
@@ -285,16 +281,24 @@ fn health_of_the_real_program() {
     let hosts = node.sh(&format!("cat {folder}/etc/hosts"));
     assert_eq!(hosts, "127.0.0.1\tlocalhost\n127.0.1.1\tnode-123456\n");
     assert_eq!(node.sh("cat /proc/sys/net/ipv4/conf/lan0/arp_ignore"), "0\n");
+    // Told for good, and not done twice.
+    let story = node.sh(&format!("{PROGRAM} log --run-dir {folder}/run"));
+    let end = ["in no cluster: the program was asked to end", "`hcl stop` took back what was left of the cluster"];
+    let told: Vec<&str> = story.lines().rev().take(2).filter_map(|line| line.split("  ").last()).collect();
+    assert_eq!(told, [end[1], end[0]], "{story}");
+    let (code, text) = node.shell.try_sh(&stop);
+    let rest = "the host name stays; the next boot or `sudo hcl start` brings the node back";
+    assert_eq!((code, text), (0, format!("hcl-firstboot was not running\nthere was nothing to take back\n{rest}\n")));
 }
 
 #[test]
 fn what_needs_root_says_so() {
-    for command in ["stop", "start"] {
+    for command in ["stop", "start", "health"] {
         // Without a name for root in there it is nobody.
         let output = Command::new("unshare").args(["--user", PROGRAM, command]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text}");
-        assert_eq!(text, format!("hcl: {command} needs root: `sudo hcl {command}`\n"));
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(text, format!("hcl: `hcl {command}` needs root: `sudo hcl {command}`\n"));
     }
 }
 

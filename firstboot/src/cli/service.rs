@@ -16,30 +16,39 @@ const UNIT: &str = "hcl-firstboot.service";
 ///
 /// What did not work and what to do; what could be done is done.
 pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), String> {
-    as_root("stop")?;
     let config = NodeConfig::read(&options.config)
-        .map_err(|error| format!("{error}: with a wrong configuration nobody knows what to take back; nothing was done"))?;
-    // Before systemd removes it.
-    let read = || Status::read(&options.run_dir).ok().flatten();
-    let last = read();
+        .map_err(|error| format!("nothing was done, since nobody knows what to take back: {error}"))?;
+    let last = || Status::read(&options.run_dir).ok().flatten();
+    let running = || last().is_some_and(|status| status.is_alive());
+    let ran = running();
     let stopped = systemctl("stop");
-    if read().is_some_and(|status| status.is_alive()) {
+    if running() {
         // Whatever was taken would come back.
-        return Err(format!("the program still runs, nothing was taken back: {}", stopped.err().unwrap_or_default()));
+        return Err(format!("hcl-firstboot still runs, so nothing was taken back: {}", stopped.err().unwrap_or_default()));
     }
-    match &stopped {
-        Ok(()) => say(&"stopped hcl-firstboot"),
-        Err(error) => say(&format_args!("hcl-firstboot does not run ({error})")),
-    }
+    say(if ran { &"stopped hcl-firstboot" } else { &"hcl-firstboot was not running" });
     let mut failed = Vec::new();
-    for line in driver::undo(&config, last.as_ref(), &options.etc) {
+    let mut taken = 0;
+    for line in driver::undo(&config, last().as_ref(), &options.etc) {
         match line {
-            Ok(line) => say(&line),
+            Ok(line) => {
+                taken += 1;
+                say(&line);
+            }
             Err(line) => failed.push(line),
         }
     }
-    say(&"the host name stays; the next boot or `sudo hcl start` starts hcl-firstboot again");
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    if taken == 0 && failed.is_empty() {
+        say(&"there was nothing to take back");
+    } else {
+        // Nobody else writes it now; that it cannot be written takes nothing from what was done.
+        let _ = driver::tell(&options.run_dir, "`hcl stop` took back what was left of the cluster");
+    }
+    if !failed.is_empty() {
+        return Err(format!("not everything was taken back: {}", failed.join("; ")));
+    }
+    say(&"the host name stays; the next boot or `sudo hcl start` brings the node back");
+    Ok(())
 }
 
 /// Starts the program.
@@ -47,15 +56,15 @@ pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), 
 /// # Errors
 ///
 /// What did not work and what to do.
-pub(super) fn start(say: impl Fn(&dyn Display)) -> Result<(), String> {
-    as_root("start")?;
+pub(super) fn start(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), String> {
+    NodeConfig::read(&options.config).map_err(|error| format!("not started, the configuration is wrong: {error}"))?;
+    if Status::read(&options.run_dir).ok().flatten().is_some_and(|status| status.is_alive()) {
+        say(&"hcl-firstboot runs already: `hcl status` shows what it does");
+        return Ok(());
+    }
     systemctl("start")?;
     say(&"started hcl-firstboot: `hcl status` shows what it does");
     Ok(())
-}
-
-fn as_root(command: &str) -> Result<(), String> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(format!("{command} needs root: `sudo hcl {command}`")) }
 }
 
 fn systemctl(verb: &str) -> Result<(), String> {
@@ -64,5 +73,5 @@ fn systemctl(verb: &str) -> Result<(), String> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("systemctl {verb} {UNIT}: {}", text.lines().next().unwrap_or("no reason given")))
+    Err(format!("`systemctl {verb} {UNIT}`: {}", text.lines().next().unwrap_or("no reason given")))
 }

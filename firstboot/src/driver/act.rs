@@ -135,7 +135,8 @@ impl Driver {
             Action::Log { from, to, reason } => {
                 let level = if to == "faulted" { 4 } else { 6 };
                 self.console.log(level, &format!("{from} -> {to}: {reason}"));
-                self.tell_story(&format!("{to}: {reason}"));
+                let told = self.story.add_change(status::uptime_ms(), [from, to, &reason]);
+                self.told(told);
             }
             Action::Stopped => self.stopped = true,
         }
@@ -339,11 +340,14 @@ impl Driver {
 
     fn mark(&mut self, marker: &Marker) {
         self.console.mark(marker);
-        self.tell_story(&story::words(marker));
+        if let Some(text) = story::marked(marker) {
+            let told = self.story.add(status::uptime_ms(), &text);
+            self.told(told);
+        }
     }
 
-    fn tell_story(&mut self, text: &str) {
-        if let Err(error) = self.story.add(status::uptime_ms(), text) {
+    fn told(&mut self, done: io::Result<()>) {
+        if let Err(error) = done {
             self.say_once(format!("writing the story into {}: {error}", self.options.run_dir.display()));
         }
     }

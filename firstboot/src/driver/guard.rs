@@ -67,28 +67,35 @@ impl Guard {
 /// The first line makes the second one never fail.
 const NO_RULES: &str = "table inet hcl {}\ndelete table inet hcl\n";
 
-/// Undoes the table of [`Guard::raise`].
+/// Undoes the table of [`Guard::raise`]; whether there was one.
 ///
 /// # Errors
 ///
 /// What `nft` says.
-pub(super) fn drop_table() -> io::Result<()> {
-    nft(NO_RULES)
+pub(super) fn drop_table() -> io::Result<bool> {
+    match nft("delete table inet hcl\n") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Undoes the settings of [`Guard::raise`]: they become those of a new interface.
+/// Undoes the settings of [`Guard::raise`]: they become those of a new interface. Whether any were others.
 ///
 /// # Errors
 ///
 /// The first thing that did not work; the rest is done all the same.
-pub(super) fn reset(cluster: &str, lan: Option<&str>) -> io::Result<()> {
-    let mut done = Ok(());
+pub(super) fn reset(cluster: &str, lan: Option<&str>) -> io::Result<bool> {
+    let mut done = Ok(false);
     let mut reset = |family: &str, interface: &str, name: &str| {
         // An interface that is gone has nothing to undo.
         if fs::exists(path(family, interface, name)).unwrap_or(false) {
             let value = fs::read_to_string(path(family, "default", name));
             let reset = value.and_then(|value| setting(family, interface, name, value.trim()));
-            done = std::mem::replace(&mut done, Ok(())).and(reset);
+            done = match (std::mem::replace(&mut done, Ok(false)), reset) {
+                (Ok(before), Ok(now)) => Ok(before || now),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
         }
     };
     reset("ipv4", cluster, "promote_secondaries");
@@ -108,7 +115,7 @@ pub(super) fn reset(cluster: &str, lan: Option<&str>) -> io::Result<()> {
 ///
 /// It is not, there is no `nft`, or it may not look.
 pub(super) fn stands() -> io::Result<()> {
-    let output = Command::new("nft").args(["list", "table", "inet", "hcl"]).output().map_err(missing)?;
+    let output = Command::new("nft").args(["list", "table", "inet", "hcl"]).env("LC_ALL", "C").output().map_err(missing)?;
     match (output.status.success(), String::from_utf8_lossy(&output.stdout).contains(" drop")) {
         (true, true) => Ok(()),
         (true, false) => Err(io::Error::other("the table inet hcl has no rule")),
@@ -121,14 +128,19 @@ fn path(family: &str, interface: &str, name: &str) -> PathBuf {
     ["/proc/sys/net", family, "conf", interface, name].iter().collect()
 }
 
-fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result<()> {
+/// Makes a setting `value`; whether it was another one.
+fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result<bool> {
     let path = path(family, interface, name);
-    if fs::read_to_string(&path)?.trim() == value { Ok(()) } else { fs::write(path, value) }
+    if fs::read_to_string(&path)?.trim() == value {
+        return Ok(false);
+    }
+    fs::write(path, value).map(|()| true)
 }
 
 fn nft(rules: &str) -> io::Result<()> {
     let mut child = Command::new("nft")
         .args(["-f", "-"])
+        .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -154,5 +166,9 @@ fn missing(error: io::Error) -> io::Error {
 
 fn complaint(stderr: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(stderr);
-    io::Error::other(format!("nft: {}", text.lines().next().unwrap_or("no reason given")))
+    let line = text.lines().next().unwrap_or("no reason given");
+    if line.ends_with("No such file or directory") {
+        return io::Error::new(io::ErrorKind::NotFound, "the table inet hcl is not there");
+    }
+    io::Error::other(format!("nft: {line}"))
 }

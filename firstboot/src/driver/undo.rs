@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{guard, hosts, netlink::Kernel};
+use super::{
+    guard, hosts,
+    netlink::{Kernel, Outcome},
+};
 use crate::{
     config::{NodeConfig, Vlan, WiredInterface},
     link::{Link, LinkKind, vlan_name},
@@ -29,10 +32,11 @@ pub fn undo(config: &NodeConfig, last: Option<&Status>, etc: &Path) -> Vec<Resul
         }
         Err(error) => lines.push(Err(format!("listing the network interfaces: {error}"))),
     }
-    lines.push(match guard::drop_table() {
-        Ok(()) => Ok("removed the firewall's table inet hcl".to_owned()),
-        Err(error) => Err(format!("removing the firewall's table inet hcl: {error}")),
-    });
+    match guard::drop_table() {
+        Ok(true) => lines.push(Ok("removed the firewall's table inet hcl".to_owned())),
+        Ok(false) => {}
+        Err(error) => lines.push(Err(format!("removing the firewall's table inet hcl: {error}"))),
+    }
     let path = etc.join("hosts");
     match hosts::set(etc, &[]) {
         Ok(true) => lines.push(Ok(format!("removed the cluster's names from {}", path.display()))),
@@ -58,17 +62,20 @@ fn give_back(kernel: &mut Kernel, config: &NodeConfig, pair: &Pair, lines: &mut 
             Err(error) => Err(format!("taking {address} from {name}: {error}")),
         });
     }
-    // Before the VLAN goes, and the names of its settings with it.
+    // Before the VLAN goes, and its settings with it.
     let both = pair.lan.iter().fold(name.clone(), |both, lan| format!("{both} and {lan}"));
-    lines.push(match guard::reset(name, pair.lan.as_deref()) {
-        Ok(()) => Ok(format!("set the kernel's settings of {both} to the defaults")),
-        Err(error) => Err(format!("setting the kernel's settings of {both} to the defaults: {error}")),
-    });
+    match guard::reset(name, pair.lan.as_deref()) {
+        Ok(true) => lines.push(Ok(format!("set the kernel's settings of {both} to the defaults"))),
+        Ok(false) => {}
+        Err(error) => lines.push(Err(format!("setting the kernel's settings of {both} to the defaults: {error}"))),
+    }
     if let (LinkKind::Vlan { .. }, true) = (kind, config.vlan != Vlan::Off) {
-        lines.push(match kernel.remove(*index) {
-            Ok(_) => Ok(format!("removed the VLAN {name}")),
-            Err(fault) => Err(format!("removing the VLAN {name}: {fault}")),
-        });
+        match kernel.remove(*index) {
+            Ok(Outcome::Done) => lines.push(Ok(format!("removed the VLAN {name}"))),
+            // It went by itself meanwhile, with the adapter.
+            Ok(Outcome::Overrun) => {}
+            Err(fault) => lines.push(Err(format!("removing the VLAN {name}: {fault}"))),
+        }
     }
 }
 

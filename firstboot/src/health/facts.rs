@@ -35,7 +35,7 @@ pub struct Facts {
     pub hosts: String,
     /// Whether somebody here holds the port of a DHCP server.
     pub dhcp_port: bool,
-    /// Whether the firewall's table is there, or why not and what to do.
+    /// Whether the firewall's table is there, or why not.
     pub guard: Result<(), String>,
     /// Whether IPv6 is off on the cluster's interface; none where the kernel has none.
     pub ipv6_off: Option<bool>,
@@ -44,7 +44,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Looks at the machine.
+    /// Looks at the machine; only root sees the firewall and the state.
     ///
     /// # Errors
     ///
@@ -62,27 +62,12 @@ impl Facts {
             assigned: seen.addresses,
             hosts: fs::read_to_string(options.etc.join("hosts")).unwrap_or_default(),
             dhcp_port: fs::read_to_string("/proc/net/udp").is_ok_and(|table| holds(&table, 67)),
-            guard: guard(),
+            guard: driver::guard_stands().map_err(|error| error.to_string()),
             ipv6_off: ipv6_off(&cluster),
             state: state(&options.state),
             status,
         })
     }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-fn guard() -> Result<(), String> {
-    if !is_root() {
-        return Err("only root may look at the firewall: `sudo hcl health`".to_owned());
-    }
-    driver::guard_stands().map_err(|error| {
-        format!(
-            "the firewall does not keep the cluster's subnet off other networks ({error}): `sudo systemctl restart hcl-firstboot`"
-        )
-    })
 }
 
 fn ipv6_off(cluster: &str) -> Option<bool> {
@@ -105,11 +90,10 @@ fn state(path: &Path) -> Result<(), String> {
     let name = path.display();
     let file = match fs::read(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_root() => {
-            return Err("only root may look at what the node remembers: `sudo hcl health`".to_owned());
-        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!("{name} is not there: it comes when the node joins; if it has, put in another card"));
+            return Err(format!(
+                "{name} is not there: `sudo systemctl restart hcl-firstboot` writes it; if it goes again, put in another card"
+            ));
         }
         Err(error) => return Err(format!("{name}: {error}: the card may be worn out, put in another one")),
     };

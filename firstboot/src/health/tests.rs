@@ -106,23 +106,53 @@ const BREAKS: &[Break] = &[
     ("vlan", follower, |facts| facts.links[1].kind = LinkKind::Vlan { id: 201, parent: 2 }, "is VLAN 201 and not 200"),
     ("vlan", follower, |facts| facts.links[1].kind = LinkKind::Vlan { id: 200, parent: 9 }, "on another interface"),
     ("vlan", follower, |facts| facts.links[1].kind = LinkKind::Other("bridge".into()), "no VLAN but bridge"),
-    ("vlan", without_vlan, another_cable, "the VLAN is off, and"),
-    ("address", follower, |facts| facts.assigned.retain(|(_, there)| *there != OWN), "has no address of its own (following)"),
-    ("address", follower, |facts| facts.assigned.push((3, STRAY)), "2 addresses instead of one (192.168.200.77, 192.168.200.78)"),
+    ("vlan", without_vlan, another_cable, "the VLAN is off, as configured, and the cluster has no"),
+    (
+        "address",
+        follower,
+        |facts| facts.assigned.retain(|(_, there)| *there != OWN),
+        "has lost 192.168.200.77, the address of this node",
+    ),
+    (
+        "address",
+        follower,
+        |facts| facts.assigned.push((3, STRAY)),
+        "2 addresses in place of one (192.168.200.77, 192.168.200.78)",
+    ),
+    ("address", follower, unaddressed, "has no address in the cluster: it comes with a leader"),
+    ("address", leading, unaddressed, "no address of its own yet: the node makes sure first"),
     ("address", follower, |facts| facts.assigned[0].1 = STRAY, "which is not the address of this node"),
     ("address", follower, |facts| facts.assigned.push((3, LEADER)), "but this node does not lead"),
-    ("address", leading, |facts| facts.assigned.retain(|(_, there)| *there != LEADER), "this node leads, but eth0.200 has not"),
-    ("leader", follower, |facts| status(facts).leader = None, "no leader is known"),
+    (
+        "address",
+        leading,
+        |facts| facts.assigned.retain(|(_, there)| *there != LEADER),
+        "this node leads, but eth0.200 lacks 192.168.200.1",
+    ),
+    ("leader", follower, |facts| status(facts).leader = None, "no leader is known, following for 3 min 20 s ():"),
+    (
+        "leader",
+        follower,
+        |facts| {
+            status(facts).leader = None;
+            (status(facts).phase, status(facts).phase_reason) = ("dormant".into(), "two clusters of one key met".into());
+        },
+        "no leader is known: two clusters of one key met",
+    ),
     ("leader", follower, |facts| heard(facts, Some(NOW - 61_000)), "was not heard for 1 min 1 s: check its power"),
     ("leader", follower, |facts| heard(facts, None), "was not heard yet"),
-    ("lease", follower, |facts| status(facts).lease = None, "no lease"),
+    ("lease", follower, |facts| status(facts).lease = None, "no lease (): check that the leader is up"),
     ("lease", follower, |facts| status(facts).lease.as_mut().unwrap().ends_uptime_ms = NOW, "ended 0 s ago"),
-    ("lease", leading, |facts| status(facts).phase = "yielding".into(), "does not lend addresses"),
     ("lease", leading, |facts| facts.dhcp_port = false, "end what has taken it"),
     ("room", follower, |facts| facts.addresses = one_member(), "all 1 are used: widen `members`"),
-    ("hosts", follower, |facts| facts.hosts = "127.0.0.1 localhost\n#192.168.200.1 master\n".into(), "has no `master`"),
+    (
+        "hosts",
+        follower,
+        |facts| facts.hosts = "127.0.0.1 localhost\n#192.168.200.1 master\n".into(),
+        "has no `master`: `sudo systemctl restart",
+    ),
     ("hosts", follower, |facts| facts.hosts = "192.168.200.9 master\n".into(), "`master` at 192.168.200.9"),
-    ("guard", follower, |facts| facts.guard = Err("no table: restart".into()), "no table: restart"),
+    ("guard", follower, |facts| facts.guard = Err("no table".into()), "other networks (no table): `sudo systemctl restart"),
     ("guard", follower, clash, "since this machine has 192.168.200.78"),
     ("ipv6", follower, |facts| facts.ipv6_off = Some(false), "IPv6 is on for eth0.200"),
     ("state", follower, |facts| facts.state = Err("cannot be written".into()), "cannot be written"),
@@ -133,6 +163,11 @@ const BREAKS: &[Break] = &[
 fn clash(facts: &mut Facts) {
     facts.assigned.push((2, STRAY));
     facts.guard = Err("no table".into());
+}
+
+fn unaddressed(facts: &mut Facts) {
+    facts.assigned.retain(|(_, there)| *there != OWN);
+    status(facts).address = None;
 }
 
 /// The program uses one interface, the cluster another.
@@ -176,6 +211,55 @@ fn every_check_is_made_to_fail() {
     let broken: BTreeSet<_> = BREAKS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(there, broken);
     assert_eq!(there.len(), CHECKS.len() + 1, "two checks of one name");
+}
+
+#[test]
+fn without_a_cable_the_rest_says_where_it_comes_from() {
+    let mut facts = follower();
+    (facts.links, facts.assigned, facts.hosts) = (vec![link(2, "eth0", LinkKind::Wired)], Vec::new(), String::new());
+    (facts.guard, facts.ipv6_off) = (Err("no table".into()), Some(false));
+    let status = status(&mut facts);
+    (status.state, status.reason) = ("searching".into(), "waiting for a cable: eth0 has no carrier".into());
+    (status.phase, status.phase_reason, status.role) = ("off".into(), "the network is not ready".into(), "none".into());
+    (status.interface, status.cluster_interface, status.address) = (None, None, None);
+    (status.leader, status.lease) = (None, None);
+    let failed: Vec<_> = checks(&facts).into_iter().filter(|check| !check.pass).map(|check| check.line).collect();
+    let wanted = [
+        "no wired interface is in use (waiting for a cable: eth0 has no carrier): plug in the cable or the adapter",
+        "VLAN 200 is not there yet: it comes with the cable",
+        "no address in the cluster: it comes with the network",
+        "no leader is known: the network is not ready",
+        "no lease: it comes with a leader",
+        "the hosts file has no `master`: it comes with a leader",
+        "the firewall has no table inet hcl: it comes with the network",
+    ];
+    assert_eq!(failed, wanted);
+}
+
+#[test]
+fn a_vlan_that_is_not_there() {
+    let line = |state: &str, reason: &str| {
+        let mut facts = follower();
+        facts.links.truncate(1);
+        (status(&mut facts).state, status(&mut facts).reason) = (state.into(), reason.into());
+        checks(&facts).into_iter().find(|check| check.name == "vlan" && !check.pass).unwrap().line
+    };
+    assert_eq!(line("faulted", "this kernel cannot make VLANs"), "VLAN 200 is not there: this kernel cannot make VLANs");
+    assert!(line("ready", "eth0.200 is up").starts_with("VLAN 200 is gone: "));
+}
+
+#[test]
+fn only_a_state_that_is_young_settles() {
+    let mut facts = follower();
+    assert!(!facts.settles());
+    status(&mut facts).phase_since_uptime_ms = NOW - SETTLING_MS + 1;
+    assert!(facts.settles());
+    status(&mut facts).phase_since_uptime_ms = NOW - SETTLING_MS;
+    assert!(!facts.settles());
+    status(&mut facts).since_uptime_ms = NOW - 1;
+    assert!(facts.settles());
+    facts.status = None;
+    assert!(!facts.settles(), "what does not run does not settle");
 }
 
 #[test]
