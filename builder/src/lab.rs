@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod console;
 pub mod folder;
 pub mod frame;
+pub mod leave;
 pub mod link;
 pub mod login;
 pub mod machine;

@@ -33,7 +33,7 @@ pub struct Expected {
 }
 
 /// One question.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Probe {
     /// Its name in reports.
     pub name: &'static str,
@@ -64,7 +64,7 @@ impl Answer {
     }
 
     /// The whole output for a message, bounded.
-    fn quoted(&self) -> String {
+    pub(super) fn quoted(&self) -> String {
         let text = self.output.trim().replace('\n', "; ");
         let cut = text.char_indices().nth(2000).map_or(text.len(), |(at, _)| at);
         let more = if cut < text.len() { " …" } else { "" };
@@ -75,7 +75,7 @@ impl Answer {
         }
     }
 
-    fn succeeded(&self) -> Result<&str, String> {
+    pub(super) fn succeeded(&self) -> Result<&str, String> {
         if self.code == 0 { Ok(self.output.trim()) } else { Err(self.quoted()) }
     }
 
@@ -144,6 +144,19 @@ pub const PROBES: &[Probe] = &[
             let share = size as f64 / expected.disk.0 as f64;
             let seen = format!("{} of {} ({:.0} %)", Bytes(size), expected.disk, share * 100.0);
             if share > 0.85 { Ok(seen) } else { Err(format!("only {seen}")) }
+        },
+    },
+    Probe {
+        name: "boot partition",
+        wants: "the boot partition is mounted on /boot/firmware, if after everything else",
+        limit: 150,
+        // The boot does not wait for it.
+        script: r#"
+            end=$(($(cut -d. -f1 /proc/uptime) + 120))
+            until findmnt -n -o SOURCE,FSTYPE /boot/firmware || [ "$(cut -d. -f1 /proc/uptime)" -ge "$end" ]; do sleep 1; done"#,
+        judge: |answer, _| match answer.succeeded()? {
+            mounted if mounted.ends_with(" vfat") => Ok(mounted.to_owned()),
+            _ => Err(answer.quoted()),
         },
     },
     Probe {
@@ -227,7 +240,7 @@ pub const PROBES: &[Probe] = &[
         script: r#"
             end=$(($(cut -d. -f1 /proc/uptime) + 600))
             while status=$(hcl status --json 2>&1); [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
-                members=$(printf %s "$status" | grep -o '"heard_uptime_ms"' | wc -l)
+                members=$(printf %s "$status" | grep -o '"members":\[[^]]*' | grep -o '"address"' | wc -l)
                 case $status in
                     *'"address":null'*) ;;
                     *'"role":"leader"'*) [ "$members" -ne @NODES@ ] || break ;;
@@ -278,10 +291,42 @@ pub const PROBES: &[Probe] = &[
         script: "cat /proc/sys/kernel/hostname /etc/hostname; getent hosts master",
         judge: names,
     },
+    Probe {
+        name: "dependencies",
+        wants: "every line of `hcl dependencies` is a [PASS]",
+        limit: 60,
+        script: "hcl dependencies",
+        judge: |answer, _| {
+            let lines = answer.succeeded()?.lines();
+            match (lines.clone().count(), lines.filter(|line| line.starts_with("[PASS] ")).count()) {
+                (all, passed) if all == passed && all > 0 => Ok(format!("{all} lines")),
+                _ => Err(answer.quoted()),
+            }
+        },
+    },
+    Probe {
+        name: "node health",
+        wants: "every line of `hcl health` is a [PASS]",
+        limit: 120,
+        script: "hcl health --json",
+        judge: |answer, _| health(answer),
+    },
 ];
 
 /// The probe that waits for the cluster, and whose answer is the node's [`Standing`].
 pub const STANDING: &str = "cluster role";
+
+/// What `hcl health --json` says: all is well, or which lines are not.
+pub(super) fn health(answer: &Answer) -> Result<String, String> {
+    let health: Value = serde_json::from_str(answer.first_line()).map_err(|_| answer.quoted())?;
+    let checks = health["checks"].as_array().ok_or_else(|| answer.quoted())?;
+    let failed: Vec<&str> =
+        checks.iter().filter(|check| check["pass"] != true).filter_map(|check| check["line"].as_str()).collect();
+    match (answer.code, &health["healthy"]) {
+        (0, Value::Bool(true)) if failed.is_empty() && !checks.is_empty() => Ok(format!("{} checks pass", checks.len())),
+        (code, _) => Err(format!("exit code {code}: {}", failed.join("; "))),
+    }
+}
 
 /// The kernel's name of the node, the file's, and what `master` resolves to.
 fn names(answer: &Answer, expected: &Expected) -> Result<String, String> {
@@ -423,6 +468,19 @@ impl Answers {
             output.push('\n');
         }
         None
+    }
+}
+
+/// What is expected of the image in tests of judges.
+#[cfg(test)]
+pub(super) fn example() -> Expected {
+    Expected {
+        kernel: "aarch64".into(),
+        userland: "armhf".into(),
+        vlan: 200,
+        disk: Bytes(8 << 30),
+        addresses: Addresses::DEFAULT,
+        nodes: 2,
     }
 }
 

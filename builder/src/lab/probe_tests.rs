@@ -1,20 +1,12 @@
-use super::*;
 use std::process::{Command, Stdio};
 
-fn expected() -> Expected {
-    Expected {
-        kernel: "aarch64".into(),
-        userland: "armhf".into(),
-        vlan: 200,
-        disk: Bytes(8 << 30),
-        addresses: Addresses::DEFAULT,
-        nodes: 2,
-    }
-}
+use hcl_firstboot::status::{LeaderStatus, LeaseStatus, MemberStatus, Snapshot, Status};
+
+use super::*;
 
 fn judge(name: &str, code: i32, output: &str) -> Result<String, String> {
     let probe = PROBES.iter().find(|probe| probe.name == name).unwrap();
-    (probe.judge)(&Answer { code, output: output.to_owned(), took: Duration::ZERO }, &expected())
+    (probe.judge)(&Answer { code, output: output.to_owned(), took: Duration::ZERO }, &example())
 }
 
 #[test]
@@ -39,6 +31,10 @@ fn judges_say_yes_and_no() {
         let there: Vec<_> = there.iter().map(|last| serde_json::json!({ "local": format!("192.168.200.{last}") })).collect();
         format!("{}\n{}", status(role, own, 2, true), serde_json::json!([{ "ifname": "eth0.200", "addr_info": there }]))
     };
+    let health = |healthy: bool, checks: &[bool]| {
+        let checks: Vec<_> = checks.iter().map(|pass| serde_json::json!({ "name": "a", "pass": pass, "line": "a" })).collect();
+        serde_json::json!({ "healthy": healthy, "running": true, "checks": checks }).to_string()
+    };
     let down = "{\"ServerErrors\":[\"Cannot connect to the Docker daemon\"]}".to_owned();
     let rows: Vec<(&str, i32, String, bool)> = vec![
         ("system running", 0, "running".into(), true),
@@ -53,6 +49,9 @@ fn judges_say_yes_and_no() {
         ("root has grown", 0, (7_900_000_000_u64).to_string(), true),
         ("root has grown", 0, (1_900_000_000_u64).to_string(), false),
         ("root has grown", 0, "df: no".into(), false),
+        ("boot partition", 0, "/dev/vda1 vfat".into(), true),
+        ("boot partition", 0, "".into(), false),
+        ("boot partition", 0, "/dev/vda2[/boot] ext4".into(), false),
         ("memory cgroup", 0, "cpuset cpu io memory pids".into(), true),
         ("memory cgroup", 0, "cpuset cpu io pids".into(), false),
         ("memory cgroup", 0, "cpu\t1\nmemory\t0".into(), false),
@@ -95,6 +94,14 @@ fn judges_say_yes_and_no() {
         ("cluster names", 2, "node-4c0001\nnode-4c0001".into(), false),
         ("cluster names", 0, "node-4c0001\nhcl-node\n192.168.200.1   master".into(), false),
         ("cluster names", 0, "node-4c0001\nnode-4c0001\n192.168.200.2   master".into(), false),
+        ("dependencies", 0, "[PASS] /usr/sbin/nft\n[PASS] VLANs".into(), true),
+        ("dependencies", 1, "[PASS] /usr/sbin/nft\n[FAIL] no VLANs".into(), false),
+        ("dependencies", 0, "".into(), false),
+        ("node health", 0, health(true, &[true, true]), true),
+        ("node health", 1, health(false, &[true, false]), false),
+        ("node health", 0, health(true, &[true, false]), false),
+        ("node health", 0, health(true, &[]), false),
+        ("node health", 3, "hcl: it does not run".into(), false),
     ];
     for (name, code, output, passes) in &rows {
         assert_eq!(judge(name, *code, output).is_ok(), *passes, "{name}: {output}");
@@ -118,7 +125,7 @@ fn the_script_survives_what_its_commands_do() {
         Probe { name: "no newline", wants: "", limit: 60, script: "printf end; echo err >&2", judge: |_, _| Ok(String::new()) },
     ];
     let mut child = Command::new("sh").arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), script(TABLE, &expected()).as_bytes()).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), script(TABLE, &example()).as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let mut answers = Answers::default();
     let done: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().filter_map(|line| answers.feed(line)).collect();
@@ -131,15 +138,24 @@ fn the_script_survives_what_its_commands_do() {
 #[test]
 fn the_cluster_is_waited_for() {
     use std::os::unix::fs::PermissionsExt;
-    let member = r#"{"address":"192.168.200.10","heard_uptime_ms":null}"#;
-    let status = |role: &str, address: &str, lease: &str, members: usize| {
-        let members = vec![member; members].join(",");
-        format!(r#"{{"address":{address},"lease":{lease},"members":[{members}],"role":"{role}","uptime_ms":1}}"#)
+    // As the program says it.
+    let status = |role: &str, address: Option<u8>, leased: bool, members: u8| {
+        let at = |last| Ipv4Addr::new(192, 168, 200, last);
+        let peer = |last| MemberStatus { name: "node".into(), address: at(last), node: "0".repeat(32), heard_uptime_ms: Some(1) };
+        let lease = LeaseStatus { server: at(1), renew_uptime_ms: 7, rebind_uptime_ms: 8, ends_uptime_ms: 9 };
+        let status = Status {
+            role: role.into(),
+            address: address.map(at),
+            leader: Some(LeaderStatus { name: "node".into(), address: at(1), heard_uptime_ms: Some(1) }),
+            lease: leased.then_some(lease),
+            members: (10..10 + members).map(peer).collect(),
+            ..Status::default()
+        };
+        Snapshot { status, host_name: "node".into(), uptime_ms: 1 }.json().to_string()
     };
-    let (address, lease) = (r#""192.168.200.10""#, r#"{"ends_uptime_ms":9}"#);
     for steps in [
-        [status("none", "null", "null", 0), status("leader", address, "null", 1), status("leader", address, "null", 2)],
-        [status("follower", "null", lease, 2), status("follower", address, "null", 2), status("follower", address, lease, 2)],
+        [status("none", None, false, 0), status("leader", Some(10), false, 1), status("leader", Some(10), false, 2)],
+        [status("follower", None, true, 2), status("follower", Some(10), false, 2), status("follower", Some(10), true, 2)],
     ] {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().display();
@@ -154,14 +170,16 @@ fn the_cluster_is_waited_for() {
         .unwrap();
         std::fs::set_permissions(&hcl, std::fs::Permissions::from_mode(0o755)).unwrap();
         let probe = [*PROBES.iter().find(|probe| probe.name == STANDING).unwrap()];
-        let script = script(&probe, &expected()).replace("PATH=", &format!("PATH={at}:"));
+        let script = script(&probe, &example()).replace("PATH=", &format!("PATH={at}:")).replace("+ 600", "+ 60");
+        let began = Instant::now();
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let mut answers = Answers::default();
         String::from_utf8(output.stdout).unwrap().lines().for_each(|line| {
             answers.feed(line);
         });
         assert_eq!(answers.done.len(), 1);
-        assert_eq!(answers.done[0].output, steps[2], "it ended before its time, or not at all");
+        assert_eq!(answers.done[0].output, steps[2], "it ended before its time");
+        assert!(began.elapsed() < Duration::from_secs(60), "what was wanted was said, and it waited on");
         assert!(answers.done[0].standing().is_ok());
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! Booting ──SSH──► Asking ──answers──► Asked ──all asked──► PoweringOff ──QEMU exit 0──► Off
+//!    │               ▲                   │ one follower, once: leaves and comes back
+//!    │               └───────────────────┘
 //!    └─ panic, emergency shell, QEMU ended, limit passed: the trial ends there and says so
 //! ```
 
@@ -18,8 +20,9 @@ use super::{
     CAPTURE, Event, Lab, Spec, What, capture,
     cluster::{Speech, Standing, together},
     frame::{Header, Mac},
+    leave::LEAVING,
     login::Login,
-    probe::{Answer, Answers, Expected, PROBES, STANDING, UNIQUE, script},
+    probe::{Answer, Answers, Expected, PROBES, Probe, STANDING, UNIQUE, script},
     report::{Assertion, Milestone, NodeReport, Report},
     screen::Screen,
     signals::Signals,
@@ -29,6 +32,8 @@ use crate::{error::one_line, image::disk::Disk, progress::Reporter};
 
 /// Between two attempts to log in.
 const RETRY: Duration = Duration::from_secs(5);
+/// For a login into a node that let somebody in before.
+const LOGIN: Duration = Duration::from_secs(60);
 /// From `systemctl poweroff` to QEMU's end: containers and the engine may take their ninety seconds each.
 const POWER_OFF: Duration = Duration::from_secs(300);
 /// How often limits are looked at.
@@ -78,6 +83,7 @@ pub fn run(plan: &Plan, disk: Disk, signals: &Signals, reporter: &Reporter) -> a
         lab,
         sender,
         messages,
+        left: false,
         assertions: Vec::new(),
     };
     let failure = trial.go(signals)?;
@@ -103,14 +109,16 @@ struct Track {
     state: State,
     milestones: Vec<Milestone>,
     ssh: Option<Ssh>,
-    answers: Vec<Answer>,
+    /// What it is asked now, or was asked last.
+    asked: &'static [Probe],
+    /// All questions that were answered, with their answers.
+    answers: Vec<(&'static Probe, Answer)>,
 }
 
 impl Track {
     /// What the node said of its place in the cluster.
     fn standing(&self) -> Option<Standing> {
-        let at = PROBES.iter().position(|probe| probe.name == STANDING)?;
-        self.answers.get(at)?.standing().ok()
+        self.answers.iter().find(|(probe, _)| probe.name == STANDING)?.1.standing().ok()
     }
 }
 
@@ -135,6 +143,8 @@ struct Trial<'a> {
     expected: Expected,
     sender: Sender<Message>,
     messages: Receiver<Message>,
+    /// Whether a follower was asked to leave and come back.
+    left: bool,
     assertions: Vec<Assertion>,
 }
 
@@ -159,7 +169,12 @@ impl Trial<'_> {
                 return Ok(Some(failure));
             }
             if self.tracks.iter().all(|track| matches!(track.state, State::Asked)) {
-                (0..self.tracks.len()).for_each(|node| self.power_off(node));
+                let follower = self.tracks.iter().position(|track| track.standing().is_some_and(|standing| !standing.leads));
+                match follower.filter(|_| !std::mem::replace(&mut self.left, true)) {
+                    // By now nobody looks at the members any more, one of whom is away for a moment.
+                    Some(node) => self.ask(node, LEAVING),
+                    None => (0..self.tracks.len()).for_each(|node| self.power_off(node)),
+                }
             }
             if self.tracks.iter().all(|track| matches!(track.state, State::Off)) {
                 return Ok(None);
@@ -190,7 +205,11 @@ impl Trial<'_> {
             What::Sight(sight) if sight.is_fatal() => Some(format!("{name}: {}", sight.label())),
             What::Broken(words) => Some(format!("{name}: {words}")),
             What::Ssh(port) => {
-                self.ask(node, *port);
+                let ssh = Ssh { login: self.plan.login.clone(), port: *port };
+                // A second lease gives a second forward; the questions are under way already.
+                if self.tracks[node].ssh.replace(ssh).is_none() {
+                    self.ask(node, PROBES);
+                }
                 None
             }
             What::Ended(end) => self.ended(node, end),
@@ -198,17 +217,17 @@ impl Trial<'_> {
         }
     }
 
-    /// A thread that tries to log in until the limit, and then asks everything.
-    fn ask(&mut self, node: usize, port: u16) {
-        let ssh = Ssh { login: self.plan.login.clone(), port };
-        // A second lease gives a second forward; the questions are under way already.
-        if self.tracks[node].ssh.replace(ssh.clone()).is_some() {
-            return;
+    /// A thread that tries to log in until the limit, and then asks everything in `probes`.
+    fn ask(&mut self, node: usize, probes: &'static [Probe]) {
+        let Some(ssh) = self.tracks[node].ssh.clone() else { return };
+        self.tracks[node].asked = probes;
+        if let State::Asked = self.tracks[node].state {
+            self.tracks[node].state = State::Asking { since: Instant::now() };
         }
-        let (sender, script) = (self.sender.clone(), script(PROBES, &self.expected));
-        let deadline = self.lab.origin() + self.plan.patience;
+        let (sender, script) = (self.sender.clone(), script(probes, &self.expected));
+        let deadline = (self.lab.origin() + self.plan.patience).max(Instant::now() + LOGIN);
         std::thread::spawn(move || {
-            let result = question(node, &ssh, &script, deadline, &sender);
+            let result = question(node, &ssh, (probes, &script), deadline, &sender);
             // Nobody listens any more when the trial is over.
             let _ = sender.send(Message::Done(node, result.map_err(|error| one_line(&error))));
         });
@@ -222,7 +241,7 @@ impl Trial<'_> {
                 None
             }
             Message::Answered(node, probe) => {
-                let next = PROBES.get(probe + 1).map_or("answered everything", |probe| probe.name);
+                let next = self.tracks[node].asked.get(probe + 1).map_or("answered everything", |probe| probe.name);
                 self.screen.doing(node, next);
                 None
             }
@@ -231,8 +250,9 @@ impl Trial<'_> {
                 None
             }
             Message::Done(node, Ok(answers)) => {
-                self.tracks[node].answers = answers;
-                self.tracks[node].state = State::Asked;
+                let track = &mut self.tracks[node];
+                track.answers.extend(track.asked.iter().zip(answers));
+                track.state = State::Asked;
                 self.milestone(node, "answered");
                 None
             }
@@ -278,7 +298,7 @@ impl Trial<'_> {
     fn overdue(&self) -> Option<String> {
         let now = Instant::now();
         // A node's commands each have a limit on the node; this one is for a node that hangs as a whole.
-        let asking = Duration::from_secs(PROBES.iter().map(|probe| probe.limit + 10).sum());
+        let asking = longest(PROBES);
         self.tracks.iter().zip(&self.names).enumerate().find_map(|(node, (track, name))| {
             let (passed, what, limit) = match track.state {
                 State::Booting => {
@@ -312,7 +332,7 @@ impl Trial<'_> {
 
         let mut assertions = Vec::new();
         for (track, (name, ..)) in self.tracks.iter().zip(&nodes) {
-            for (probe, answer) in PROBES.iter().zip(&track.answers) {
+            for (probe, answer) in &track.answers {
                 let verdict = (probe.judge)(answer, &self.expected);
                 assertions.push(Assertion {
                     name: probe.name.into(),
@@ -360,9 +380,20 @@ impl Trial<'_> {
     }
 }
 
+/// How long all answers may take.
+fn longest(probes: &[Probe]) -> Duration {
+    Duration::from_secs(probes.iter().map(|probe| probe.limit + 10).sum())
+}
+
 /// Logs in, trying again until `deadline`, and collects the answers.
-fn question(node: usize, ssh: &Ssh, script: &str, deadline: Instant, sender: &Sender<Message>) -> anyhow::Result<Vec<Answer>> {
-    let limit = Duration::from_secs(PROBES.iter().map(|probe| probe.limit + 10).sum());
+fn question(
+    node: usize,
+    ssh: &Ssh,
+    (probes, script): (&[Probe], &str),
+    deadline: Instant,
+    sender: &Sender<Message>,
+) -> anyhow::Result<Vec<Answer>> {
+    let limit = longest(probes);
     loop {
         let mut answers = Answers::default();
         let mut begun = false;
@@ -378,10 +409,10 @@ fn question(node: usize, ssh: &Ssh, script: &str, deadline: Instant, sender: &Se
         })?;
         if begun {
             anyhow::ensure!(
-                answers.done.len() == PROBES.len(),
+                answers.done.len() == probes.len(),
                 "the connection was lost after {} of {} answers: {}",
                 answers.done.len(),
-                PROBES.len(),
+                probes.len(),
                 ended.complaint
             );
             return Ok(answers.done);
