@@ -138,6 +138,8 @@ pub struct Summary {
     pub interface: Option<String>,
     /// The interface that the cluster uses: the VLAN's, or the wired one itself.
     pub cluster_interface: Option<String>,
+    /// What is wrong, also while it is tried again.
+    pub fault: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +258,7 @@ impl Attachment {
             reason: self.reason.clone(),
             interface: parent,
             cluster_interface: cluster,
+            fault: self.told.as_ref().map(ToString::to_string),
         }
     }
 

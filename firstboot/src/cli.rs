@@ -52,7 +52,8 @@ To try things out, with other files than the node's:
   --state FILE      /var/lib/hcl/state
   --console FILE    /dev/console
   --key FILE        /etc/hcl/cluster.key
-  --root FOLDER     /, for the proc and sys with the serial numbers
+  --boot FOLDER     /boot/firmware, with hcl.toml and hcl-log.txt
+  --root FOLDER     /, for the proc and sys with serial numbers and LED
 
 exit codes:
 
@@ -128,6 +129,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("etc") => path(&mut options.etc, &mut parser)?,
             Arg::Long("key") => path(&mut options.key, &mut parser)?,
             Arg::Long("state") => path(&mut options.state, &mut parser)?,
+            Arg::Long("boot") => path(&mut options.boot, &mut parser)?,
             Arg::Long("root") => path(&mut options.root, &mut parser)?,
             Arg::Long("json") => json = true,
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
@@ -179,7 +181,7 @@ fn status(options: &Options, json: bool) -> ExitCode {
             print("{\"running\":false}\n");
         }
         // The usual reason first.
-        return match NodeConfig::read(&options.config) {
+        return match NodeConfig::on_node(&options.config, &options.boot) {
             Err(error) => fail(3, format_args!("hcl-firstboot is not running: its configuration is wrong: {error}")),
             Ok(_) => fail(
                 3,

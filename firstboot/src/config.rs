@@ -6,6 +6,7 @@
 
 mod addresses;
 mod names;
+mod overrides;
 mod vlan;
 
 use std::{fmt, path::Path, str::FromStr};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     addresses::{Addresses, BadAddresses, HostRange, LeaseTime, Subnet},
     names::{ClusterName, HostName, InterfaceName, WiredInterface},
+    overrides::{BOOT_FOLDER, LONGEST as LONGEST_OVERRIDES, OVERRIDES, Overrides},
     vlan::{Vlan, VlanId},
 };
 
@@ -154,6 +156,32 @@ impl fmt::Display for At<String> {
     }
 }
 
+impl ConfigError {
+    /// Something about the file as a whole.
+    fn whole(name: &str, reason: impl Into<String>) -> Self {
+        Self::Content { path: name.to_owned(), line: At(None), key: At(None), reason: reason.into() }
+    }
+
+    /// Something about one line.
+    fn at(name: &str, line: usize, reason: impl Into<String>) -> Self {
+        Self::Content { path: name.to_owned(), line: At(Some(line)), key: At(None), reason: reason.into() }
+    }
+}
+
+/// What the TOML reader says of `text`, with the place.
+fn misplaced(text: &str, name: &str, error: &toml::de::Error) -> ConfigError {
+    let whole = 0..text.len();
+    let place = error.span().filter(|span| *span != whole && span.start <= text.len());
+    let line = place.as_ref().map(|span| text.as_bytes()[..span.start].iter().filter(|byte| **byte == b'\n').count() + 1);
+    let key = line.and_then(|line| text.lines().nth(line - 1)?.split_once('='));
+    ConfigError::Content {
+        path: name.to_owned(),
+        line: At(line),
+        key: At(key.map(|(key, _)| key.trim().to_owned())),
+        reason: error.message().replace('\n', "; "),
+    }
+}
+
 impl NodeConfig {
     /// Reads and checks the file at `path`.
     ///
@@ -172,18 +200,7 @@ impl NodeConfig {
     ///
     /// The text is no TOML or a key in it is wrong.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| {
-            let whole = 0..text.len();
-            let place = error.span().filter(|span| *span != whole && span.start <= text.len());
-            let line = place.as_ref().map(|span| text[..span.start].matches('\n').count() + 1);
-            let key = line.and_then(|line| text.lines().nth(line - 1)?.split_once('='));
-            ConfigError::Content {
-                path: name.to_owned(),
-                line: At(line),
-                key: At(key.map(|(key, _)| key.trim().to_owned())),
-                reason: error.message().replace('\n', "; "),
-            }
-        })
+        toml::from_str(text).map_err(|error| misplaced(text, name, &error))
     }
 
     /// The configuration as a file for people: every key with a comment.

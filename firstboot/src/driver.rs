@@ -8,10 +8,13 @@ mod console;
 mod guard;
 mod host_name;
 mod hosts;
+mod led;
 mod memory;
 mod netlink;
 mod packet;
 mod publish;
+mod recorder;
+mod signs;
 mod story;
 mod undo;
 mod wires;
@@ -32,17 +35,19 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
-    config::{ConfigError, NodeConfig, PATH},
+    config::{BOOT_FOLDER, ConfigError, NodeConfig, OVERRIDES, PATH},
     key,
     link::Link,
     marker::Marker,
     node::{Event, Node, Setup},
     record, status,
+    trouble::{Kind, Trouble},
 };
 
 use self::{
     act::Driver,
     netlink::{Kernel, Outcome, Watcher},
+    signs::Signs,
     story::Story,
 };
 pub use self::{console::Console, undo::undo, wires::Port};
@@ -65,7 +70,9 @@ pub struct Options {
     pub key: PathBuf,
     /// What the node remembers.
     pub state: PathBuf,
-    /// The folder with the `proc` and `sys` that know the hardware's serial numbers.
+    /// The boot partition, with overrides and black box.
+    pub boot: PathBuf,
+    /// The folder with the `proc` and `sys` that know the hardware: serial numbers, LED.
     pub root: PathBuf,
 }
 
@@ -78,6 +85,7 @@ impl Default for Options {
             console: "/dev/console".into(),
             key: key::PATH.into(),
             state: record::PATH.into(),
+            boot: BOOT_FOLDER.into(),
             root: "/".into(),
         }
     }
@@ -111,9 +119,12 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// The configuration is wrong, or there is no netlink.
 pub fn run(options: &Options) -> Result<(), RunError> {
     let console = Console::new(options.console.clone());
-    let config = NodeConfig::read(&options.config).inspect_err(|error| {
-        console.mark(&Marker::Fault { reason: error.to_string() });
+    let (config, overrides) = NodeConfig::on_node(&options.config, &options.boot).inspect_err(|error| {
+        let trouble = Trouble::new(Kind::Configuration, error.to_string());
+        console.mark(&Marker::Fault { reason: trouble.text.clone() });
+        Signs::open(options, &console).fail(&trouble, &console);
     })?;
+    let signs = Signs::open(options, &console);
     // Before the first list: what changes in between is told twice rather than never.
     let watcher = Watcher::open().map_err(system("opening the kernel's notifications"))?;
     let kernel = Kernel::open().map_err(system("opening a netlink socket"))?;
@@ -131,7 +142,12 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         hardware: memory::hardware(&options.root),
         seed: memory::seed().map_err(system("getting random bytes"))?,
     };
-    let mut driver = Driver::new(options.clone(), config, kernel, console);
+    let mut driver = Driver::new(options.clone(), config, kernel, console, signs);
+    if !overrides.is_empty() {
+        let line = format!("{} on the boot partition sets {}", OVERRIDES, overrides.describe());
+        driver.console().log(5, &line);
+        driver.recount(&line);
+    }
     let (mut node, actions) = Node::start(setup, started);
     driver.act(actions);
     if let Err(reason) = key {
@@ -154,7 +170,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             break;
         }
         let node_at = node.next_timeout().map(|(at, _)| at);
-        let wake_at = node_at.into_iter().chain(ping_at).chain(stop_at).min();
+        driver.run_signs();
+        let wake_at = node_at.into_iter().chain(ping_at).chain(stop_at).chain(driver.signs_due()).min();
         let sources = [watcher.as_fd(), stop.0.as_fd()].into_iter().chain(driver.sources());
         wait(sources, wake_at).map_err(system("waiting"))?;
         let mut addresses = false;
@@ -170,6 +187,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         if stop.came() && stop_at.is_none() {
             driver.tell(&[NotifyState::Stopping, NotifyState::Status("stopping; the network stays as it is")]);
             driver.console().log(6, "stopping on a signal");
+            driver.freeze_signs();
             driver.events().push_back(Event::Stopping);
             stop_at = Some(now + GOODBYE);
         }
@@ -181,6 +199,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             ping_at = watchdog.map(|period| now + period);
         }
     }
+    driver.finish_signs();
     driver.console().log(6, "stopped by a signal; the network stays as it is");
     Ok(())
 }

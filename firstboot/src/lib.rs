@@ -5,6 +5,7 @@
 //! everywhere; what talks to the kernel is for Linux.
 
 pub mod attach;
+pub mod blackbox;
 #[cfg(target_os = "linux")]
 pub mod cli;
 pub mod config;
@@ -19,13 +20,16 @@ pub mod grow;
 pub mod health;
 pub mod identity;
 pub mod key;
+pub mod led;
 pub mod link;
 pub mod marker;
 pub mod node;
 pub mod record;
+pub mod redact;
 #[cfg(target_os = "linux")]
 pub mod report;
 pub mod status;
+pub mod trouble;
 pub mod wire;
 
 /// The version of program and library.

@@ -2,8 +2,6 @@
 //!
 //! It is made to be posted in public. What is left out is named at its top, with how often: nothing vanishes silently.
 
-mod redact;
-
 use std::{
     fmt::Write,
     fs,
@@ -11,8 +9,10 @@ use std::{
     process::Command,
 };
 
-use self::redact::Redactor;
-use crate::status::{FOLDER, Snapshot, Status, duration, uptime_ms};
+use crate::{
+    redact::Redactor,
+    status::{FOLDER, Snapshot, Status, duration, uptime_ms},
+};
 
 /// Lines of the journal that go in at most: the last ones.
 const JOURNAL_LINES: &str = "300";

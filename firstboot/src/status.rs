@@ -7,6 +7,8 @@ use std::{fmt::Write, fs, io, net::Ipv4Addr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::trouble::Trouble;
+
 /// The folder of the status file; systemd makes it, and it ends with the boot.
 pub const FOLDER: &str = "/run/hcl";
 
@@ -65,6 +67,9 @@ pub struct Status {
     pub strangers: usize,
     /// What is wrong and what a person can do, a line each.
     pub complaints: Vec<String>,
+    /// What a person must see to first; the LED blinks its number.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
 }
 
 /// The leader.

@@ -127,6 +127,7 @@ impl Attachment {
     pub(super) fn retry(&mut self, now: Instant, parent: Option<u32>, retry_at: Instant, actions: &mut Vec<Action>) {
         let Some(parent) = parent else {
             if self.wireless().is_none() {
+                self.told = None;
                 let state = State::Searching { preferred: None, say_at: Some(now + PATIENCE) };
                 self.go(now, state, "the interface has changed".to_owned(), actions);
             } else if now >= retry_at {

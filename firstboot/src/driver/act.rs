@@ -5,7 +5,7 @@ use std::{
     io,
     net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::io::Errno;
@@ -18,6 +18,7 @@ use super::{
     host_name, hosts, memory,
     netlink::{Assigned, Kernel, Outcome},
     publish,
+    signs::Signs,
     story::{self, Story},
     wires::{Cable, Port},
 };
@@ -51,6 +52,8 @@ pub(super) struct Driver {
     complaints: Vec<String>,
     /// For `hcl log`.
     story: Story,
+    /// LED and black box.
+    signs: Signs,
     /// What was said and is not said again.
     said: BTreeSet<String>,
     stopped: bool,
@@ -63,7 +66,7 @@ enum Step {
 }
 
 impl Driver {
-    pub(super) fn new(options: Options, config: NodeConfig, kernel: Kernel, console: Console) -> Self {
+    pub(super) fn new(options: Options, config: NodeConfig, kernel: Kernel, console: Console, signs: Signs) -> Self {
         Self {
             story: Story::new(&options.run_dir),
             options,
@@ -79,6 +82,7 @@ impl Driver {
             elsewhere: None,
             faults: Vec::new(),
             complaints: Vec::new(),
+            signs,
             said: BTreeSet::new(),
             stopped: false,
         }
@@ -135,8 +139,9 @@ impl Driver {
             Action::Log { from, to, reason } => {
                 let level = if to == "faulted" { 4 } else { 6 };
                 self.console.log(level, &format!("{from} -> {to}: {reason}"));
-                let told = self.story.add_change(status::uptime_ms(), [from, to, &reason]);
-                self.told(told);
+                if let Some(text) = self.story.news([from, to, &reason]) {
+                    self.recount(&text);
+                }
             }
             Action::Stopped => self.stopped = true,
         }
@@ -341,15 +346,36 @@ impl Driver {
     fn mark(&mut self, marker: &Marker) {
         self.console.mark(marker);
         if let Some(text) = story::marked(marker) {
-            let told = self.story.add(status::uptime_ms(), &text);
-            self.told(told);
+            self.recount(&text);
         }
     }
 
-    fn told(&mut self, done: io::Result<()>) {
-        if let Err(error) = done {
+    /// A line for `hcl log` and the black box.
+    pub(super) fn recount(&mut self, text: &str) {
+        self.signs.tell(text);
+        if let Err(error) = self.story.add(status::uptime_ms(), text) {
             self.say_once(format!("writing the story into {}: {error}", self.options.run_dir.display()));
         }
+    }
+
+    /// When LED and black box want their turn.
+    pub(super) fn signs_due(&self) -> Option<Instant> {
+        self.signs.next_due()
+    }
+
+    /// Gives LED and black box their turn.
+    pub(super) fn run_signs(&mut self) {
+        self.signs.run(&self.console);
+    }
+
+    /// From now on the node is only ending.
+    pub(super) fn freeze_signs(&mut self) {
+        self.signs.freeze();
+    }
+
+    /// The last turn of LED and black box.
+    pub(super) fn finish_signs(&mut self) {
+        self.signs.finish(&self.console);
     }
 
     pub(super) fn tell(&self, state: &[NotifyState<'_>]) {
@@ -370,6 +396,7 @@ impl Driver {
             text += &format!("; {}, {}: {}", status.role, status.phase, status.phase_reason);
         }
         self.tell(&[NotifyState::Status(&text)]);
+        self.signs.show(&status, &self.console);
         match status.write(&self.options.run_dir) {
             Ok(()) => self.published = Some(status),
             Err(error) => self.say_once(format!("writing the status into {}: {error}", self.options.run_dir.display())),

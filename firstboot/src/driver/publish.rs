@@ -6,10 +6,17 @@ use crate::{
     config::{NodeConfig, Vlan},
     node::{Role, Summary},
     status::{self, LeaderStatus, LeaseStatus, MemberStatus, Status},
+    trouble::{Kind, Trouble},
 };
 
 /// The status of a node with `summary`; `complaints` are the driver's own.
 pub(super) fn status(config: &NodeConfig, summary: Summary, complaints: impl IntoIterator<Item = String>) -> Status {
+    let complaints: Vec<String> = complaints.into_iter().collect();
+    // The driver knows better what is wrong with a key.
+    let trouble = summary.trouble.map(|trouble| match (trouble.kind, complaints.first()) {
+        (Kind::Key, Some(reason)) => Trouble::new(Kind::Key, reason.clone()),
+        _ => trouble,
+    });
     let clock = Clock { now: Instant::now(), uptime: Duration::from_millis(status::uptime_ms()) };
     let at = |instant| clock.uptime_ms(instant);
     Status {
@@ -62,6 +69,7 @@ pub(super) fn status(config: &NodeConfig, summary: Summary, complaints: impl Int
             .collect(),
         strangers: summary.strangers,
         complaints: summary.complaints.into_iter().chain(complaints).collect(),
+        trouble,
     }
 }
 

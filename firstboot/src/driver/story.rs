@@ -27,13 +27,9 @@ impl Story {
         Self { path, length, last: String::new() }
     }
 
-    /// Adds a transition, unless its reason was just told with a marker.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub(super) fn add_change(&mut self, uptime_ms: u64, [from, to, reason]: [&str; 3]) -> io::Result<()> {
-        if self.last.ends_with(reason) { Ok(()) } else { self.add(uptime_ms, &changed(from, to, reason)) }
+    /// A transition in plain words, unless its reason was just told with a marker.
+    pub(super) fn news(&self, [from, to, reason]: [&str; 3]) -> Option<String> {
+        (!self.last.ends_with(reason)).then(|| changed(from, to, reason))
     }
 
     /// Adds what happened, `uptime_ms` after the boot.
@@ -153,7 +149,9 @@ mod tests {
             if let Some(text) = marked(marker) {
                 story.add(0, &text).unwrap();
             }
-            story.add_change(0, change).unwrap();
+            if let Some(text) = story.news(change) {
+                story.add(0, &text).unwrap();
+            }
         };
         let (interface, reason) = ("eth0".to_owned(), "lost its carrier".to_owned());
         tell(&Marker::Link { interface: interface.clone() }, ["searching", "attaching", "eth0 has a carrier"]);

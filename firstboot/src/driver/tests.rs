@@ -50,7 +50,7 @@ impl Bench {
         let links = kernel.links().unwrap();
         let index = |name: &str| links.iter().find(|link| link.name == name).unwrap().index;
         let (lan0, peer0) = (index("lan0"), index("peer0"));
-        Self { driver: Driver::new(options, config, kernel, console), folder, lan0, peer0 }
+        Self { driver: Driver::new(options, config, kernel, console, Signs::default()), folder, lan0, peer0 }
     }
 
     fn open(&mut self) {

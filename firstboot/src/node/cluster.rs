@@ -25,6 +25,7 @@ mod founding;
 mod leading;
 mod member;
 mod packets;
+mod trouble;
 mod view;
 
 use std::{
@@ -47,6 +48,7 @@ use crate::{
     link::Mac,
     marker::Marker,
     record::{Membership, Record},
+    trouble::{Kind, Trouble},
 };
 
 /// Between two questions, and between two assertions of a claim (RFC 6762, section 8.1).
@@ -105,7 +107,9 @@ pub struct Cluster {
     /// Whether our sockets could not be opened.
     deaf: bool,
     /// The reason for standing aside that was told last.
-    told: Option<String>,
+    told: Option<Trouble>,
+    /// What was told of the switch.
+    switch_told: Option<String>,
 }
 
 /// A notice, and when it came.
@@ -203,6 +207,7 @@ impl Cluster {
             suspicions: 0,
             deaf: false,
             told: None,
+            switch_told: None,
         };
         if cluster.seals.is_none() {
             cluster.reason = NO_KEY.to_owned();
@@ -220,6 +225,7 @@ impl Cluster {
         }
         if self.link.take().is_some() {
             actions.push(Action::Close);
+            self.told = None;
             self.go(now, Phase::Off, "the network is not ready", actions);
         }
         let Some(ready) = link else { return };
@@ -290,6 +296,7 @@ impl Cluster {
             let (mac, wanted) = (self.mac(), self.lan_wanted());
             self.lan_names.run(now, mac, wanted, &mut self.random, actions);
         }
+        self.tell_of_switch(actions);
         self.tell_hosts(actions);
         if stops {
             actions.push(Action::Stopped);
@@ -421,10 +428,15 @@ impl Cluster {
 
     fn aside(&mut self, now: Instant, reason: String, actions: &mut Vec<Action>) {
         // It looks again every ten seconds; the console hears a reason once.
-        if self.told.as_ref() != Some(&reason) {
+        if self.told.as_ref().map(|told| &told.text) != Some(&reason) {
             actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
-            self.told = Some(reason.clone());
         }
+        let kind = match &self.disk {
+            _ if self.deaf => Kind::Network,
+            Some(disk) if *disk == reason => Kind::Card,
+            _ => Kind::Neighbour,
+        };
+        self.told = Some(Trouble::new(kind, reason.clone()));
         self.go(now, Phase::Aside { retry_at: now + ASIDE }, reason, actions);
     }
 

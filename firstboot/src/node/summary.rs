@@ -6,6 +6,7 @@ use crate::{
     attach,
     identity::{Incarnation, NodeId},
     key::ClusterId,
+    trouble::Trouble,
 };
 
 /// A node at one moment. Instants are the machine's; the driver makes them times since the boot.
@@ -41,6 +42,8 @@ pub struct Summary {
     pub strangers: usize,
     /// What is wrong and what a person can do, a line each.
     pub complaints: Vec<String>,
+    /// What a person must see to first; one of the complaints or why there is no network.
+    pub trouble: Option<Trouble>,
 }
 
 /// What a node is in its cluster.

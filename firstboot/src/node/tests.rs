@@ -249,3 +249,5 @@ fn a_refusal_of_the_kernel_is_no_silence() {
     bench.event(Event::Refused(Fault::NoVlanModule));
     assert_eq!(bench.node.summary().link.state, "ready");
 }
+
+mod trouble;

@@ -25,6 +25,7 @@ impl Cluster {
             Phase::Leading(leading) => leading.server.strangers(),
             _ => 0,
         };
+        let trouble = self.trouble(&link);
         Summary {
             link,
             node: self.record.node,
@@ -41,6 +42,7 @@ impl Cluster {
             members: self.members(),
             strangers,
             complaints: self.complaints(),
+            trouble,
         }
     }
 
@@ -59,7 +61,7 @@ impl Cluster {
     }
 
     /// The members known: on the leader those of its ledger, elsewhere those that were heard.
-    fn members(&self) -> Vec<Peer> {
+    pub(super) fn members(&self) -> Vec<Peer> {
         let Some(membership) = self.membership() else { return Vec::new() };
         let heard = |node| self.peers.get(node).map(|heard| heard.at);
         let mut members: Vec<Peer> = match &membership.founder {
@@ -101,16 +103,9 @@ impl Cluster {
         if matches!(self.phase, Phase::Dormant { .. }) {
             complaints.push(self.reason.clone());
         }
-        if let (Phase::Following(_), Some(rival), false) = (&self.phase, &self.rival, self.is_provisional()) {
-            let name = &rival.notice.name;
-            complaints.push(format!("{name} leads another cluster of the same key, and this one is in use: put these nodes on another VLAN, or flash their cards anew"));
-        }
+        complaints.extend(self.other_cluster());
         complaints.extend(self.lan_names.complaints());
-        let alone = self.members().len() <= 1;
-        if let (true, Some(sibling)) = (alone && matches!(self.phase, Phase::Leading(_)), self.lan_names.sibling()) {
-            let vlan = &self.config.vlan;
-            complaints.push(format!("{sibling} is heard on the home network but not on VLAN {vlan}: if it is of this lab, the switch between drops VLAN {vlan}; let it pass, or use a simple switch"));
-        }
+        complaints.extend(self.dropped_tag());
         complaints
     }
 

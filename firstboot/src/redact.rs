@@ -2,7 +2,7 @@
 
 /// Counts what it takes out.
 #[derive(Debug, Default)]
-pub(super) struct Redactor {
+pub struct Redactor {
     macs: usize,
     node_names: usize,
 }
@@ -10,7 +10,7 @@ pub(super) struct Redactor {
 impl Redactor {
     /// `text` with the last three bytes of each MAC address (`b8:27:eb:12:34:02`, `enxb827eb123402`) and of each node name
     /// (`node-123402`, which are the same bytes) as `x`.
-    pub(super) fn redact(&mut self, text: &str) -> String {
+    pub fn redact(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(next) = rest.chars().next() {
@@ -45,7 +45,7 @@ impl Redactor {
     }
 
     /// What was left out, in words.
-    pub(super) fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let plural = |count: usize| if count == 1 { "" } else { "es" };
         format!(
             "serial numbers of board and card, host name and addresses (never read); the last three bytes of {} MAC address{}; \
