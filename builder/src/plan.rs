@@ -7,6 +7,11 @@ mod show;
 
 use std::path::{Path, PathBuf};
 
+use hcl_firstboot::{
+    blackbox::{self, BlackBox},
+    config::{OVERRIDES, Overrides},
+};
+
 use crate::{
     accounts::Account,
     image::tree::{Content, Entry, Meta, Node},
@@ -109,6 +114,7 @@ impl Plan {
     /// The plan for `manifest` and `inputs`.
     pub fn new(manifest: &Manifest, inputs: &Inputs) -> Self {
         let mut edits = Builder { edits: Vec::new(), epoch: inputs.epoch };
+        edits.card(manifest);
         edits.overlays(inputs);
         edits.node(manifest, inputs);
         edits.user(manifest, inputs);
@@ -140,6 +146,13 @@ impl Builder {
 
     fn link(&mut self, path: impl AsRef<Path>, target: &str) {
         self.put(path, Node::Symlink(target.as_bytes().to_vec()), 0o777);
+    }
+
+    /// What a laptop changes and reads on the card. First, so that a file of the user's own takes the place of ours.
+    fn card(&mut self, manifest: &Manifest) {
+        let boot = Path::new(crate::image::base::BOOT);
+        self.text(boot.join(OVERRIDES), Overrides::template(&manifest.node), 0o644);
+        self.put(boot.join(blackbox::FILE), Node::File(Content::Bytes(BlackBox::blank())), 0o644);
     }
 
     fn overlays(&mut self, inputs: &Inputs) {
