@@ -7,6 +7,7 @@ pub mod plan;
 pub mod schema;
 pub mod test;
 pub mod up;
+pub mod why;
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +39,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Find what would keep an image from booting or clustering
     Check(check::Args),
+    /// Say why a card did not come up: what it wrote on its boot partition
+    Why(why::Args),
     /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
     Up(up::Args),
     /// Boot nodes of an image in QEMU unattended, assert, and write a report
@@ -64,6 +67,7 @@ impl Cli {
             Command::Plan(args) => plan::run(args, &reporter),
             Command::Inspect(args) => inspect::run(args, &reporter),
             Command::Check(args) => check::run(args, &reporter),
+            Command::Why(args) => why::run(args, &reporter),
             Command::Up(args) => up::run(args, &reporter),
             Command::Test(args) => test::run(args, &reporter),
             Command::Schema(args) => schema::run(args, &reporter),

@@ -23,3 +23,4 @@ pub mod plan;
 pub mod progress;
 pub mod source;
 pub mod units;
+pub mod why;

@@ -34,6 +34,19 @@ impl Kind {
         self as u8 + 1
     }
 
+    /// In a few words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Configuration => "the configuration is wrong",
+            Self::Key => "there is no cluster key",
+            Self::Network => "the cluster's network cannot be made",
+            Self::Switch => "the switch drops the VLAN",
+            Self::Neighbour => "another machine or network is in the way",
+            Self::Cluster => "two clusters, or a leader that may not lead",
+            Self::Card => "the card cannot be written",
+        }
+    }
+
     /// The kind with this number.
     pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
