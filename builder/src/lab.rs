@@ -5,6 +5,7 @@
 //! they are plugged into ([`ports::Wire`], pure core in [`switch`]) and a home router ([`router`]).
 //! Dropped, it leaves nothing behind: no process, no socket, no layer.
 
+mod black_box;
 pub mod boot;
 pub mod capture;
 pub mod cluster;

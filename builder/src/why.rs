@@ -178,7 +178,12 @@ fn black_box(fat: &Fat) -> Result<Option<Result<BlackBox, NotOurs>>> {
     Ok(fat.try_read(FILE)?.map(|file| BlackBox::parse(&file)))
 }
 
-fn overrides(fat: &Fat) -> Result<Override> {
+/// What `hcl.toml` says.
+///
+/// # Errors
+///
+/// The boot partition cannot be read.
+pub fn overrides(fat: &Fat) -> Result<Override> {
     let Some(about) = fat.metadata(OVERRIDES)? else { return Ok(Override::Nothing) };
     if about.size > LONGEST_OVERRIDES as u64 {
         return Ok(Override::Wrong(format!(

@@ -76,6 +76,7 @@ fn broken() -> Vec<(&'static str, Break)> {
             f.edit_boot("cmdline.txt", "cgroup_enable=memory", "cgroup_enable=memory cgroup_disable=memory");
         }),
         ("boot.secrets", |f| f.boot("key.pem", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")),
+        ("boot.overrides", |f| f.boot("hcl.toml", "vlan = 5000\r\n")),
         ("boot.cluster-key", |f| f.boot("user-data", format!("bootcmd:\n- echo {} > /key\n", fixture::CLUSTER_KEY))),
         ("kernel.present", |f| {
             f.boot.remove(&format!("vmlinuz-{KERNEL}"));

@@ -200,6 +200,29 @@ fn a_plan_is_carried_out_as_it_is_written() {
     assert_eq!(judges::debugfs(&path, 2, "/etc/shadow").unwrap().mode, 0o640);
 }
 
+/// The node overwrites the black box in place: mtools finds it in one piece, before and after other files came.
+#[test]
+fn the_black_box_lies_in_one_piece() {
+    use hcl_firstboot::blackbox::{BlackBox, FILE, SIZE};
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), "a.img", false);
+    let at = format!("/boot/firmware/{FILE}");
+    let blank = || Node::File(Content::Bytes(BlackBox::blank()));
+    let other = Node::File(Content::Bytes(vec![1; 100_000]));
+    apply(&path, vec![put(&at, blank(), Meta::root(0o644, 5)), put("/boot/firmware/other", other, Meta::root(0o644, 5))])
+        .unwrap();
+    judges::all(&path).unwrap();
+    let offset = PartitionTable::read(&mut File::open(&path).unwrap()).unwrap().unwrap().partition(1).unwrap().offset();
+    let mut command = std::process::Command::new("mshowfat");
+    let output = command.arg("-i").arg(format!("{}@@{offset}", path.display())).arg(format!("::{FILE}")).output();
+    let output = output.expect("mshowfat is needed: apt-get install mtools");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pieces: Vec<&str> = text.split('<').skip(1).collect();
+    assert!(output.status.success() && pieces.len() == 1 && pieces[0].contains('-'), "{text}");
+    let read = Disk::open(&path, &quiet()).unwrap().boot().unwrap().unwrap().read(FILE).unwrap();
+    assert!(read.len() == SIZE && read == BlackBox::blank());
+}
+
 #[test]
 fn a_payload_that_does_not_fit_makes_the_root_grow() {
     for gpt in [false, true] {

@@ -1,13 +1,21 @@
 //! Replays the frames of `corpus/frame`, which `corpus/make.py` wrote from the RFCs, through the codec.
 //!
 //! A name that begins with `bad-` must be dropped, every other one understood. The fuzz target `frame` starts from the same files.
+//! So do `config` and the files of `corpus/overrides`, which are what people may make of `hcl.toml`.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use hcl_firstboot::wire::{Dropped, decode, encode};
+use hcl_firstboot::{
+    config::Overrides,
+    wire::{Dropped, decode, encode},
+};
 
 fn corpus() -> BTreeMap<String, Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/frame");
+    files("frame")
+}
+
+fn files(kind: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(kind);
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }
@@ -113,6 +121,48 @@ fn damaged_frames_never_panic() {
         for bit in 0..8 * damaged.len() {
             damaged[bit / 8] ^= 1 << (bit % 8);
             stable(&damaged);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn overrides_are_understood_or_named() {
+    let corpus = files("overrides");
+    assert!(corpus.len() > 25, "only {} files", corpus.len());
+    for (name, file) in &corpus {
+        match Overrides::parse(file, "hcl.toml") {
+            Ok(overrides) => assert!(!name.starts_with("bad-"), "{name} became {overrides:?}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(name.starts_with("bad-"), "{name}: {error}");
+                assert!(error.starts_with("hcl.toml") && !error.contains(['\n', '\r']), "{name}: {error:?}");
+            }
+        }
+    }
+    for (name, because) in [
+        ("bad-key-other", "hcl.toml:1: key `subnet`: unknown field `subnet`, expected `interface` or `vlan`"),
+        ("bad-quotes", "hcl.toml:1: has curly quotation marks"),
+        ("bad-twice", "hcl.toml:2: key `vlan`: duplicate key"),
+        ("bad-utf16", "hcl.toml: is UTF-16"),
+        ("bad-zero", "hcl.toml:1: key `vlan`: invalid value: integer `0`, expected a VLAN id from 1 to 4094, or \"off\""),
+    ] {
+        let error = Overrides::parse(&corpus[name], "hcl.toml").unwrap_err().to_string();
+        assert!(error.starts_with(because), "{name}: {error}");
+    }
+}
+
+/// Every cut and every single flipped bit: any answer but a panic.
+#[test]
+fn damaged_overrides_never_panic() {
+    for file in files("overrides").into_values().filter(|file| file.len() < 4096) {
+        for length in 0..file.len() {
+            let _ = Overrides::parse(&file[..length], "n");
+        }
+        let mut damaged = file;
+        for bit in 0..8 * damaged.len() {
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let _ = Overrides::parse(&damaged, "n");
             damaged[bit / 8] ^= 1 << (bit % 8);
         }
     }

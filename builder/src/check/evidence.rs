@@ -21,6 +21,7 @@ use crate::{
     manifest::Board,
     progress::Reporter,
     units::Bytes,
+    why::{Override, overrides},
 };
 
 /// Longest file on the boot partition that is searched for secrets.
@@ -66,6 +67,8 @@ pub struct Boot {
     pub secrets: Vec<String>,
     /// Files that are a cluster key, or that hold the one of this image.
     pub cluster_keys: Vec<String>,
+    /// What is wrong with `hcl.toml`.
+    pub bad_overrides: Option<String>,
     /// Text of the files by which vendors let a user in: `userconf.txt`, cloud-init's `user-data`.
     pub user_files: BTreeMap<String, String>,
 }
@@ -178,6 +181,9 @@ fn boot(fat: &Fat, number: u32, boards: &[Board], own: Option<&ClusterKey>) -> R
         if let Some(text) = fat.try_text(name)? {
             boot.user_files.insert(name.to_owned(), text);
         }
+    }
+    if let Override::Wrong(reason) = overrides(fat)? {
+        boot.bad_overrides = Some(reason);
     }
     boot.config = fat.try_text("config.txt")?;
     let text = boot.config.clone().unwrap_or_default();

@@ -50,6 +50,7 @@ pub static RULES: &[Rule] = &[
     ),
     error("boot.cgroup-order", "No `cgroup_disable=memory` stands behind it: the last one wins.", boot::cgroup_order),
     error("boot.secrets", "No private key lies on the boot partition, which every computer can read.", boot::secrets),
+    error("boot.overrides", "hcl.toml, where there is one, has no error: the node stops at one.", boot::overrides),
     error("boot.cluster-key", "No cluster key lies on the boot partition, which every computer can read.", boot::cluster_key),
     error(
         "kernel.present",

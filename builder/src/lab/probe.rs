@@ -12,7 +12,7 @@ use std::{
 use hcl_firstboot::config::Addresses;
 use serde_json::Value;
 
-use super::cluster::Standing;
+use super::{black_box, cluster::Standing};
 use crate::units::Bytes;
 
 /// What the image and the lab promise, for the judges.
@@ -310,6 +310,13 @@ pub const PROBES: &[Probe] = &[
         limit: 120,
         script: "hcl health --json",
         judge: |answer, _| health(answer),
+    },
+    Probe {
+        name: "black box",
+        wants: "the boot partition's black box says that this boot was ready, on the cluster's VLAN",
+        limit: 180,
+        script: black_box::SCRIPT,
+        judge: black_box::judge,
     },
 ];
 

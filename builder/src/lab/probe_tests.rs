@@ -102,6 +102,8 @@ fn judges_say_yes_and_no() {
         ("node health", 0, health(true, &[true, false]), false),
         ("node health", 0, health(true, &[]), false),
         ("node health", 3, "hcl: it does not run".into(), false),
+        ("black box", 0, black_box::tests::output(Some(black_box::tests::good()), false), true),
+        ("black box", 0, black_box::tests::output(None, false), false),
     ];
     for (name, code, output, passes) in &rows {
         assert_eq!(judge(name, *code, output).is_ok(), *passes, "{name}: {output}");

@@ -31,6 +31,11 @@ pub(super) fn firmware(evidence: &Evidence) -> Vec<String> {
     findings
 }
 
+pub(super) fn overrides(evidence: &Evidence) -> Vec<String> {
+    let reason = evidence.boot().and_then(|boot| boot.bad_overrides.as_ref());
+    reason.map(|reason| format!("the node will stop at it: {reason}")).into_iter().collect()
+}
+
 pub(super) fn config(evidence: &Evidence) -> Vec<String> {
     let Some(boot) = evidence.boot() else { return Vec::new() };
     if boot.config.is_none() && !boot.starts.is_empty() {
