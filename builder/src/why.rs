@@ -162,7 +162,7 @@ impl Report {
             vec![
                 "check that the board has power (red LED), and that the card sits tight: a green LED that never lights up has found no card"
                     .to_owned(),
-                "check that the board is one that the image is for: `hcl-image inspect` on this card lists them".to_owned(),
+                "check that the board is one that the image is for: `hcl-image check` on this card names them".to_owned(),
                 "check that it was written whole: `hcl-image check` on this card, and write it once more".to_owned(),
             ],
         )
