@@ -48,7 +48,7 @@ use crate::{
     link::Mac,
     marker::Marker,
     record::{Membership, Record},
-    trouble::{Kind, Trouble},
+    trouble::Trouble,
 };
 
 /// Between two questions, and between two assertions of a claim (RFC 6762, section 8.1).
@@ -278,6 +278,7 @@ impl Cluster {
         } else {
             if self.on_disk != self.record {
                 self.on_disk = self.record.clone();
+                self.disk = None;
             }
             match event {
                 Event::OpenFailed { error } => self.open_failed(now, &error, actions),
@@ -431,12 +432,7 @@ impl Cluster {
         if self.told.as_ref().map(|told| &told.text) != Some(&reason) {
             actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
         }
-        let kind = match &self.disk {
-            _ if self.deaf => Kind::Network,
-            Some(disk) if *disk == reason => Kind::Card,
-            _ => Kind::Neighbour,
-        };
-        self.told = Some(Trouble::new(kind, reason.clone()));
+        self.told = Some(self.trouble_aside(reason.clone()));
         self.go(now, Phase::Aside { retry_at: now + ASIDE }, reason, actions);
     }
 

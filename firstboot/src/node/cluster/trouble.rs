@@ -32,6 +32,16 @@ impl Cluster {
         }
     }
 
+    /// What a node stands aside for.
+    pub(super) fn trouble_aside(&self, reason: String) -> Trouble {
+        let kind = match &self.disk {
+            _ if self.deaf => Kind::Network,
+            Some(disk) if *disk == reason => Kind::Card,
+            _ => Kind::Neighbour,
+        };
+        Trouble::new(kind, reason)
+    }
+
     /// A member that leads nothing knows of another cluster of its key, and this one is in use.
     pub(super) fn other_cluster(&self) -> Option<String> {
         let rival = self.rival.as_ref().filter(|_| matches!(self.phase, Phase::Following(_)) && !self.is_provisional())?;

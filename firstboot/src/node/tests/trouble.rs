@@ -95,6 +95,11 @@ fn a_card_that_cannot_be_written() {
     let mut bench = Bench::with_key();
     bench.event(Event::PersistFailed { error: "Read-only file system".into() });
     assert_eq!(bench.trouble(), Some(Kind::Card));
+    // Once it takes a record again, all is well.
+    bench.event(Event::Heard);
+    bench.until("leading");
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.trouble(), None);
 }
 
 #[test]
