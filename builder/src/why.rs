@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use hcl_firstboot::{
     blackbox::{BlackBox, Entry, FILE, NotOurs, SIZE},
     config::{LONGEST_OVERRIDES, OVERRIDES, Overrides},
+    trouble::Kind,
 };
 use serde::Serialize;
 
@@ -90,11 +91,23 @@ impl Report {
             Some(Err(error)) => Self::unreadable(&error),
             Some(Ok(known)) => Self::of(&known, disk),
         };
-        if let Override::Wrong(reason) = &overrides {
-            report.advice.push(format!("the next boot will stop at hcl.toml: {reason}"));
-        }
+        report.compare(&overrides);
         report.overrides = overrides;
         Ok(report)
+    }
+
+    /// What `hcl.toml` says now against what the last boot found in it.
+    fn compare(&mut self, overrides: &Override) {
+        let stopped_at = self.boots.first().and_then(|boot| boot.entry.trouble.as_ref());
+        let stopped_at = stopped_at.filter(|trouble| trouble.kind == Kind::Configuration && trouble.text.contains(OVERRIDES));
+        match (overrides, stopped_at) {
+            (Override::Wrong(reason), Some(trouble)) if trouble.text.ends_with(reason) => {
+                self.advice.push("mend that line in hcl.toml on this card, or put a # in front of it".to_owned());
+            }
+            (Override::Wrong(reason), _) => self.advice.push(format!("the next boot will stop at hcl.toml: {reason}")),
+            (_, Some(_)) => self.advice.push("hcl.toml was changed since and is right now: put the card back".to_owned()),
+            _ => {}
+        }
     }
 
     fn new(verdict: Verdict, says: impl Into<String>, advice: Vec<String>) -> Self {

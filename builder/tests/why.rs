@@ -162,6 +162,31 @@ fn overrides_as_they_are_now() {
 }
 
 #[test]
+fn a_card_that_stopped_at_its_overrides() {
+    let folder = tempfile::tempdir().unwrap();
+    let reason = "hcl.toml:2: key `vlan`: invalid value: integer `5000`, expected a VLAN id from 1 to 4094, or \"off\"";
+    let text = format!("/boot/firmware/{reason}");
+    let mut record = boot(1, "none", Some(Trouble::new(Kind::Configuration, text.clone())));
+    (record.entry.state, record.entry.reason) = ("stopped".into(), text.clone());
+    let mut stopped = card(&[record]);
+    stopped.boot("hcl.toml", "\r\nvlan = 5000\r\n");
+    let said = why(&stopped.build(folder.path(), "wrong"));
+    assert_eq!(said.code, Some(1));
+    assert!(said.text.contains("boot 1 failed with fault 1: the configuration is wrong\n"), "{}", said.text);
+    assert_eq!(
+        said.json["advice"],
+        serde_json::json!([text, "mend that line in hcl.toml on this card, or put a # in front of it"])
+    );
+    assert!(said.text.contains("the node did nothing from 12 min 14 s after the start on\n"), "{}", said.text);
+    stopped.boot("hcl.toml", "vlan = 500\r\n");
+    let said = why(&stopped.build(folder.path(), "mended"));
+    assert_eq!(
+        (said.code, &said.json["advice"][1]),
+        (Some(1), &"hcl.toml was changed since and is right now: put the card back".into())
+    );
+}
+
+#[test]
 fn damage_has_its_words() {
     let folder = tempfile::tempdir().unwrap();
     let records = [boot(1, "leader", None), boot(2, "leader", None)];

@@ -10,7 +10,7 @@ use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCo
 use lexopt::Arg;
 
 use crate::{
-    config::{NodeConfig, Vlan},
+    config::{ConfigError, NodeConfig, Vlan},
     dependencies::{self, Here},
     driver::{self, Console, Options, RunError},
     grow, health, report,
@@ -182,6 +182,10 @@ fn status(options: &Options, json: bool) -> ExitCode {
         }
         // The usual reason first.
         return match NodeConfig::on_node(&options.config, &options.boot) {
+            // The boot partition is root's.
+            Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                fail(3, "hcl-firstboot is not running: `sudo hcl status` says whether its configuration is wrong")
+            }
             Err(error) => fail(3, format_args!("hcl-firstboot is not running: its configuration is wrong: {error}")),
             Ok(_) => fail(
                 3,

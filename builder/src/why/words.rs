@@ -64,6 +64,7 @@ impl Report {
             if age == 0 {
                 line(format!("\nBoot {}, the last one", boot.number));
                 rows(&boot.entry).into_iter().for_each(|(name, value)| line(format!("  {name:<10} {value}")));
+                line("  story".to_owned());
                 boot.entry.story.iter().for_each(|step| line(format!("    {step}")));
                 if self.boots.len() > 1 {
                     line("\nBefore it".to_owned());
@@ -80,36 +81,42 @@ impl Report {
     }
 }
 
+/// What is known of a boot, by name.
 fn rows(entry: &Entry) -> Vec<(&'static str, String)> {
+    let with = |what: &str, more: &str, between: &str| match (what, more) {
+        ("", _) => String::new(),
+        (what, "") => what.to_owned(),
+        (what, more) => format!("{what}{between}{more}"),
+    };
     let mut rows = vec![
-        ("board", known(&entry.board).to_owned()),
-        ("version", known(&entry.version).to_owned()),
-        ("network", format!("{}: {}", known(&entry.state), known(&entry.reason))),
-        ("interface", known(&entry.interface).to_owned()),
-        ("VLAN", known(&entry.vlan).to_owned()),
-        ("cluster", known(&entry.cluster).to_owned()),
-        ("role", format!("{}, {}", known(&entry.role), known(&entry.doing))),
-        ("address", known(&entry.address).to_owned()),
+        ("board", entry.board.clone()),
+        ("version", entry.version.clone()),
+        ("network", with(&entry.state, &entry.reason, ": ")),
+        ("interface", entry.interface.clone()),
+        ("VLAN", entry.vlan.clone()),
+        ("cluster", entry.cluster.clone()),
+        ("role", with(&entry.role, &entry.doing, ", ")),
+        ("address", entry.address.clone()),
     ];
     if let Some(Trouble { kind, .. }) = &entry.trouble {
         rows.push(("fault", format!("{}: {}", kind.number(), kind.title())));
     }
     rows.extend(entry.notes.iter().map(|note| ("also", note.clone())));
     rows.push(("end", end(entry)));
-    rows.push(("story", String::new()));
-    rows.retain(|(name, value)| !value.is_empty() || *name == "story" && !entry.story.is_empty());
+    rows.retain(|(_, value)| !value.is_empty());
     rows
 }
 
 fn end(entry: &Entry) -> String {
     let time = duration(entry.uptime_ms);
-    if entry.stopped {
-        format!("stopped in good order {time} after the start")
-    } else {
-        format!("power was cut, some time after the last entry, {time} after the start")
+    match entry.state.as_str() {
+        "stopped" => format!("the node did nothing from {time} after the start on"),
+        _ if entry.stopped => format!("stopped in good order {time} after the start"),
+        _ => format!("power was cut, some time after the last entry, {time} after the start"),
     }
 }
 
+/// A text that a line needs.
 fn known(text: &str) -> &str {
     if text.is_empty() { "unknown" } else { text }
 }
