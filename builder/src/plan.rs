@@ -251,9 +251,9 @@ impl Builder {
             "/etc/fstab",
             format!(
                 "# Found by label, so that the card works in any reader. noatime: reading must not wear the card.\n\
+                 # nofail: a node whose boot partition is damaged since the start does its work all the same.\n\
                  LABEL={ROOT_LABEL} / ext4 defaults,noatime 0 1\n\
-                 # Nobody sits at the console: the boot waits neither for this partition nor for its repair. It is mounted when it appears.\n\
-                 LABEL={BOOT_LABEL} {} vfat defaults,noatime,umask=0077,nofail,x-systemd.wanted-by=dev-disk-by\\x2dlabel-{BOOT_LABEL}.device 0 2\n",
+                 LABEL={BOOT_LABEL} {} vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=10s 0 2\n",
                 crate::image::base::BOOT
             ),
             0o644,
