@@ -241,7 +241,7 @@ fn no_black_box_no_card_no_permission() {
 
     // Root may read everything: another user asks.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(&text, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&text, std::fs::Permissions::from_mode(0o000)).unwrap();
     let program = folder.path().join("hcl-image");
     std::fs::copy(env!("CARGO_BIN_EXE_hcl-image"), &program).unwrap();
     let mut command = Command::new(&program);
