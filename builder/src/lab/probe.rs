@@ -156,6 +156,7 @@ pub const PROBES: &[Probe] = &[
             until findmnt -n -o SOURCE,FSTYPE /boot/firmware || [ "$(cut -d. -f1 /proc/uptime)" -ge "$end" ]; do sleep 1; done"#,
         judge: |answer, _| match answer.succeeded()? {
             mounted if mounted.ends_with(" vfat") => Ok(mounted.to_owned()),
+            "" => Err("not mounted".into()),
             _ => Err(answer.quoted()),
         },
     },
