@@ -251,9 +251,9 @@ impl Builder {
             "/etc/fstab",
             format!(
                 "# Found by label, so that the card works in any reader. noatime: reading must not wear the card.\n\
-                 # nofail: a node whose boot partition is damaged since the start does its work all the same.\n\
+                 # nofail: a node whose boot partition is damaged since the start does its work all the same, 90 s later.\n\
                  LABEL={ROOT_LABEL} / ext4 defaults,noatime 0 1\n\
-                 LABEL={BOOT_LABEL} {} vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=10s 0 2\n",
+                 LABEL={BOOT_LABEL} {} vfat defaults,noatime,umask=0077,nofail 0 2\n",
                 crate::image::base::BOOT
             ),
             0o644,

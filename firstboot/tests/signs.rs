@@ -120,7 +120,7 @@ fn a_life_as_led_and_black_box_show_it() {
     assert!(entry.is_ready() && !entry.stopped);
     assert_eq!((entry.interface.as_str(), entry.vlan.as_str(), entry.boot_id.as_str()), ("lan0", "off", "01234567"));
     assert_eq!(entry.board, "Raspberry Pi 3 Model B Rev 1.2, serial number ending in beef");
-    assert!(entry.story.iter().any(|line| line.ends_with("leader: 192.168.200.1")), "{entry:#?}");
+    assert!(entry.story.iter().any(|line| line.ends_with("leads the cluster, at 192.168.200.1")), "{entry:#?}");
     let text = String::from_utf8(fs::read(node.path("boot").join(FILE)).unwrap()).unwrap();
     for secret in ["node-123456", "12:34:56", "deadbeef", &"5a".repeat(4)] {
         assert!(!text.contains(secret), "{secret}");
