@@ -225,7 +225,7 @@ fn health(options: &Options, json: bool) -> ExitCode {
 fn dependencies(options: &Options) -> ExitCode {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // With a wrong configuration nobody knows whether there will be a VLAN.
-    let vlan = NodeConfig::read(&options.config).map_or(true, |config| config.vlan != Vlan::Off);
+    let vlan = NodeConfig::as_far_as_seen(&options.config, &options.boot).map_or(true, |config| config.vlan != Vlan::Off);
     let checks = dependencies::checks(&Here::look(&options.root, &release), vlan);
     checks.iter().for_each(|check| say(check));
     if checks.iter().all(|check| check.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

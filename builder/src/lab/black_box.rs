@@ -13,7 +13,7 @@ use super::probe::{Answer, Expected};
 pub(super) const SCRIPT: &str = r#"
     file=/boot/firmware/hcl-log.txt
     end=$(($(cut -d. -f1 /proc/uptime) + 120))
-    while ! grep -qE '^Role: (leader|follower)' $file && [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do sleep 1; done
+    while ! grep -sqE '^Role: (leader|follower)' $file && [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do sleep 1; done
     ls -l $file >&2 && gzip -c $file | base64 -w 0"#;
 
 /// The last boot was ready, on the cluster's VLAN.

@@ -16,7 +16,7 @@ const UNIT: &str = "hcl-firstboot.service";
 ///
 /// What did not work and what to do; what could be done is done.
 pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), String> {
-    let config = NodeConfig::read(&options.config)
+    let (config, _) = NodeConfig::on_node(&options.config, &options.boot)
         .map_err(|error| format!("nothing was done, since nobody knows what to take back: {error}"))?;
     let last = || Status::read(&options.run_dir).ok().flatten();
     let running = || last().is_some_and(|status| status.is_alive());
@@ -57,7 +57,8 @@ pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), 
 ///
 /// What did not work and what to do.
 pub(super) fn start(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), String> {
-    NodeConfig::read(&options.config).map_err(|error| format!("not started, the configuration is wrong: {error}"))?;
+    NodeConfig::on_node(&options.config, &options.boot)
+        .map_err(|error| format!("not started, the configuration is wrong: {error}"))?;
     if Status::read(&options.run_dir).ok().flatten().is_some_and(|status| status.is_alive()) {
         say(&"hcl-firstboot runs already: `hcl status` shows what it does");
         return Ok(());

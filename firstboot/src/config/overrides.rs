@@ -124,6 +124,18 @@ impl NodeConfig {
         Ok((config.with(&overrides), overrides))
     }
 
+    /// The same for a user who may not read the boot partition, which is root's: without what it says then.
+    ///
+    /// # Errors
+    ///
+    /// One of the two is wrong.
+    pub fn as_far_as_seen(path: &Path, boot: &Path) -> Result<Self, ConfigError> {
+        match Overrides::read(boot) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Self::read(path),
+            _ => Self::on_node(path, boot).map(|(config, _)| config),
+        }
+    }
+
     /// This configuration with `overrides` on top.
     pub fn with(mut self, overrides: &Overrides) -> Self {
         if let Some(interface) = &overrides.interface {

@@ -9,6 +9,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
+use super::story;
 use crate::{
     blackbox::{
         BlackBox, Entry, FILE, NotOurs, Record, SIZE,
@@ -56,10 +57,9 @@ impl Recorder {
         Ok(Self { path, known, next: Record { number, boot, entry }, written })
     }
 
-    /// Adds a line to the story of this boot.
-    pub(super) fn tell(&mut self, uptime_ms: u64, line: &str) {
-        let time = format!("{}.{}", uptime_ms / 1000, uptime_ms % 1000 / 100);
-        self.next.entry.add(&format!("{time:>6} s  {line}"));
+    /// Adds what happened to the story of this boot, `uptime_ms` after its start.
+    pub(super) fn tell(&mut self, uptime_ms: u64, text: &str) {
+        self.next.entry.add(&story::line(uptime_ms, text));
     }
 
     /// Takes over how the node is now.

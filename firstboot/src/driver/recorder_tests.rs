@@ -60,7 +60,7 @@ fn a_boot_is_told() {
     let Record { number: 2, boot: 1, entry } = &boots[0] else { panic!("{boots:?}") };
     assert_eq!((entry.boot_id.as_str(), entry.role.as_str(), entry.uptime_ms, entry.writes), ("11111111", "leader", 11_000, 2));
     assert_eq!(entry.board, "Raspberry Pi 3 Model B Rev 1.2, serial number ending in beef");
-    assert_eq!(entry.story, ["0.9 s  started"]);
+    assert_eq!(entry.story, ["0:00:00.9  started"]);
     // Nothing new: nothing to write. A story that goes on: later.
     recorder.note(&status("ready", "leader"));
     assert_eq!(recorder.next_due(), None);
@@ -87,7 +87,7 @@ fn boots_and_starts_are_told_apart() {
     // A program that starts again goes on with the story, and with the count of its writes.
     let entry = &boots[0].entry;
     assert_eq!((entry.writes, entry.uptime_ms), (2, 15_000));
-    assert_eq!(entry.story, ["1.0 s  start 3", "1.0 s  start 4"]);
+    assert_eq!(entry.story, ["0:00:01.0  start 3", "0:00:01.0  start 4"]);
 }
 
 /// Neither length nor name nor anything outside of the slot changes, and a power cut at any write leaves what was there.

@@ -58,8 +58,8 @@ impl Story {
     }
 }
 
-/// One line, cut where a text is absurdly long.
-fn line(uptime_ms: u64, text: &str) -> String {
+/// One line, cut where a text is absurdly long. The black box has the same lines.
+pub(super) fn line(uptime_ms: u64, text: &str) -> String {
     let seconds = uptime_ms / 1000;
     let time = format!("{}:{:02}:{:02}.{}", seconds / 3600, seconds / 60 % 60, seconds % 60, uptime_ms % 1000 / 100);
     let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1000).collect();

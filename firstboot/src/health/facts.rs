@@ -50,7 +50,7 @@ impl Facts {
     ///
     /// The status cannot be read, or the kernel gives no lists.
     pub fn gather(options: &Options) -> io::Result<Self> {
-        let config = NodeConfig::read(&options.config);
+        let config = NodeConfig::as_far_as_seen(&options.config, &options.boot);
         let status = Status::read(&options.run_dir)?.filter(Status::is_alive);
         let seen = driver::look()?;
         let cluster = status.as_ref().and_then(|status| status.cluster_interface.clone()).unwrap_or_default();
