@@ -122,6 +122,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let (config, overrides) = NodeConfig::on_node(&options.config, &options.boot).inspect_err(|error| {
         let trouble = Trouble::new(Kind::Configuration, error.to_string());
         console.mark(&Marker::Fault { reason: trouble.text.clone() });
+        // The console has it, and the black box; `hcl log` as well where it can.
+        let _ = tell(&options.run_dir, &format!("not started: {}", trouble.text));
         Signs::open(options, &console).fail(&trouble, &console);
     })?;
     let signs = Signs::open(options, &console);

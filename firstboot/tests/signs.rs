@@ -155,6 +155,13 @@ fn a_wrong_override_stops_the_node_and_is_told_everywhere() {
     let (code, text) =
         node.shell.try_sh(&format!("{PROGRAM} status --config {at}/node.toml --run-dir {at}/run --boot {at}/boot"));
     assert!(code == 3 && text.contains(reason), "{code} {text}");
+    let (code, text) = node.shell.try_sh(&format!("{PROGRAM} log --run-dir {at}/run"));
+    assert!(code == 0 && text.contains("not started: /") && text.contains(reason), "{code} {text}");
+    for command in ["start", "stop"] {
+        let (code, text) =
+            node.shell.try_sh(&format!("{PROGRAM} {command} --config {at}/node.toml --run-dir {at}/run --boot {at}/boot"));
+        assert!(code == 1 && text.contains(reason), "{command}: {code} {text}");
+    }
     // Mended, the next start goes on, and the LED knows its trigger from before the fault.
     fs::write(node.path("sys/class/leds/ACT/trigger"), "none mmc0 [pattern]").unwrap();
     fs::write(node.path("boot/hcl.toml"), "interface = \"lan0\"\r\nvlan = \"off\"\r\n").unwrap();

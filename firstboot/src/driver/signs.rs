@@ -49,7 +49,7 @@ impl Signs {
     /// The node does nothing, because of `trouble`: the LED goes on to say so, and the black box has it.
     pub(super) fn fail(mut self, trouble: &Trouble, console: &Console) {
         self.signal(Signal::Fault(trouble.kind), console);
-        self.tell(&format!("nothing is done: {}", trouble.text));
+        self.tell(&format!("not started: {}", trouble.text));
         if let Some(recorder) = &mut self.recorder {
             recorder.note_failure(trouble);
         }
