@@ -8,10 +8,15 @@ HCL := $(CARGO_TARGET_DIR)/release/hcl-image
 IMAGE := out/hcl-debian-trixie-armhf.img
 # How many runs of the simulator.
 SEEDS := 2000
+# How often each scenario of `make vlan` runs, and where its figures go.
+ROUNDS := 1
+REPORT :=
+# Only scenarios with this in their names.
+SCENARIO :=
 # More options for `hcl-image build`, such as ARGS="--compress xz --set node.vlan=201".
 ARGS :=
 
-.PHONY: help image node builder test check proof sim bench boot-raspi3b packages test-packages clean
+.PHONY: help image node builder test check proof sim vlan bench boot-raspi3b packages test-packages clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +35,10 @@ proof: test-packages ## The long runs; dated figures go to docs/proof/
 
 sim: ## Clusters in virtual time, SEEDS=2000 unless given; a table of what was found
 	HCL_SIM_SEEDS=$(SEEDS) cargo test --locked --release -p hcl-firstboot --test sim -- --nocapture
+
+vlan: ## Nodes of the built image on a switch with VLANs, in a small QEMU machine; ROUNDS=1 unless given, figures to REPORT
+	HCL_IMAGE="$(abspath $(IMAGE))" HCL_NODE_PROGRAM="$(CARGO_TARGET_DIR)/hcl-firstboot-armhf" HCL_VLAN_ROUNDS=$(ROUNDS) HCL_VLAN_REPORT="$(abspath $(REPORT))" \
+		cargo test --locked --release -p hcl-image --test vlan $(SCENARIO) -- --ignored --nocapture --test-threads=1
 
 bench: test-packages builder node ## Injection and bootstrap against the alternatives, side by side
 	scripts/bench
