@@ -66,6 +66,8 @@ fn nodes_that_are_powered_on_together_are_one_cluster_and_the_home_network_hears
     // All else is tagged, with this one id.
     let ids: BTreeSet<_> = sent.iter().filter(|sent| macs.contains(&sent.by)).filter_map(|sent| sent.vlan).collect();
     assert_eq!(ids, BTreeSet::from([200]));
+    let ipv6 = sent.iter().find(|sent| macs.contains(&sent.by) && sent.vlan == Some(200) && wire::is_ipv6(sent));
+    assert!(ipv6.is_none(), "IPv6 on the VLAN: {ipv6:?}");
     let kinds = wire::at_home(&sent, &macs);
     // The television has the same kernel and runs no program of ours.
     let without = wire::of_kernel(&sent, lab.television());

@@ -156,6 +156,10 @@ impl Reader<'_> {
     }
 }
 
+pub fn is_ipv6(sent: &Sent) -> bool {
+    SlicedPacket::from_ethernet(&sent.frame).is_ok_and(|packet| matches!(packet.net, Some(NetSlice::Ipv6(_))))
+}
+
 /// As which address `sent` speaks on `vlan`: the sender of ARP (a probe's is nobody) or of IPv4.
 pub fn speaker(sent: &Sent, vlan: u16) -> Option<Ipv4Addr> {
     let packet = SlicedPacket::from_ethernet(&sent.frame).ok().filter(|_| sent.vlan == Some(vlan))?;

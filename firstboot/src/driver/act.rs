@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 use super::{
     Options,
     console::Console,
-    guard::Guard,
+    guard::{self, Guard},
     host_name, hosts, memory,
     netlink::{Assigned, Kernel, Outcome},
     publish,
@@ -105,6 +105,8 @@ impl Driver {
             }
             Action::CreateVlan { parent, name, id } => {
                 let done = self.kernel.create_vlan(parent, &name, id);
+                // Before it comes up: an interface with IPv6 speaks at once. What does not work is told with the other settings.
+                let _ = guard::silence_ipv6(&name);
                 self.settle(done);
             }
             Action::RemoveVlan { index } => {

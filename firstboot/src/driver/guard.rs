@@ -39,8 +39,10 @@ impl Guard {
             put("ipv4", interface, "arp_announce", "2");
         }
         // Without a VLAN the wire may be the home network's too, and that may have IPv6.
-        if self.lan.is_some() && fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
-            put("ipv6", &self.cluster, "disable_ipv6", "1");
+        if self.lan.is_some() {
+            if let Err(error) = silence_ipv6(&self.cluster) {
+                complaints.push(format!("switching IPv6 of {} off: {error}", self.cluster));
+            }
         }
         let rules = if self.clash { NO_RULES.to_owned() } else { self.rules() };
         if let Err(error) = nft(&rules) {
@@ -129,6 +131,14 @@ fn path(family: &str, interface: &str, name: &str) -> PathBuf {
 }
 
 /// Makes a setting `value`; whether it was another one.
+/// Switches IPv6 of an interface off, in a kernel that has it.
+pub(super) fn silence_ipv6(interface: &str) -> io::Result<()> {
+    if fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
+        setting("ipv6", interface, "disable_ipv6", "1")?;
+    }
+    Ok(())
+}
+
 fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result<bool> {
     let path = path(family, interface, name);
     if fs::read_to_string(&path)?.trim() == value {

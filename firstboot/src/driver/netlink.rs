@@ -206,7 +206,7 @@ impl Kernel {
     }
 
     pub(super) fn create_vlan(&mut self, parent: u32, name: &str, id: u16) -> Result<Outcome, Fault> {
-        let mut message = up(0);
+        let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Link(parent),
