@@ -12,6 +12,8 @@ pub mod cluster;
 pub mod console;
 pub mod folder;
 pub mod frame;
+mod health;
+mod idle;
 pub mod leave;
 pub mod link;
 pub mod login;

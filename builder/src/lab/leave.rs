@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::probe::{Answer, Expected, Probe, health};
+use super::{
+    health,
+    probe::{Answer, Expected, Probe},
+};
 
 /// The questions, in order: each goes on where the one before has ended.
 pub const LEAVING: &[Probe] = &[
@@ -38,7 +41,7 @@ pub const LEAVING: &[Probe] = &[
         wants: "every line of `hcl health` is a [PASS] again",
         limit: 120,
         script: "hcl health --json",
-        judge: |answer, _| health(answer),
+        judge: health::judge,
     },
     Probe {
         name: "story of leaving",

@@ -12,7 +12,7 @@ use std::{
 use hcl_firstboot::config::Addresses;
 use serde_json::Value;
 
-use super::{black_box, cluster::Standing};
+use super::{black_box, cluster::Standing, health, idle};
 use crate::units::Bytes;
 
 /// What the image and the lab promise, for the judges.
@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn first_line(&self) -> &str {
+    pub(super) fn first_line(&self) -> &str {
         self.output.lines().next().unwrap_or_default().trim()
     }
 
@@ -297,20 +297,14 @@ pub const PROBES: &[Probe] = &[
         wants: "every line of `hcl dependencies` is a [PASS]",
         limit: 60,
         script: "hcl dependencies",
-        judge: |answer, _| {
-            let lines = answer.succeeded()?.lines();
-            match (lines.clone().count(), lines.filter(|line| line.starts_with("[PASS] ")).count()) {
-                (all, passed) if all == passed && all > 0 => Ok(format!("{all} lines")),
-                _ => Err(answer.quoted()),
-            }
-        },
+        judge: health::dependencies,
     },
     Probe {
         name: "node health",
         wants: "every line of `hcl health` is a [PASS]",
         limit: 120,
         script: "hcl health --json",
-        judge: |answer, _| health(answer),
+        judge: health::judge,
     },
     Probe {
         name: "black box",
@@ -319,22 +313,17 @@ pub const PROBES: &[Probe] = &[
         script: black_box::SCRIPT,
         judge: black_box::judge,
     },
+    Probe {
+        name: "idle",
+        wants: "a program of 3 MiB at most, 8 MiB resident, 5 wake-ups a second and 64 KiB written in 20 s",
+        limit: 90,
+        script: idle::SCRIPT,
+        judge: idle::judge,
+    },
 ];
 
 /// The probe that waits for the cluster, and whose answer is the node's [`Standing`].
 pub const STANDING: &str = "cluster role";
-
-/// What `hcl health --json` says: all is well, or which lines are not.
-pub(super) fn health(answer: &Answer) -> Result<String, String> {
-    let health: Value = serde_json::from_str(answer.first_line()).map_err(|_| answer.quoted())?;
-    let checks = health["checks"].as_array().ok_or_else(|| answer.quoted())?;
-    let failed: Vec<&str> =
-        checks.iter().filter(|check| check["pass"] != true).filter_map(|check| check["line"].as_str()).collect();
-    match (answer.code, &health["healthy"]) {
-        (0, Value::Bool(true)) if failed.is_empty() && !checks.is_empty() => Ok(format!("{} checks pass", checks.len())),
-        (code, _) => Err(format!("exit code {code}: {}", failed.join("; "))),
-    }
-}
 
 /// The kernel's name of the node, the file's, and what `master` resolves to.
 fn names(answer: &Answer, expected: &Expected) -> Result<String, String> {

@@ -104,6 +104,13 @@ fn judges_say_yes_and_no() {
         ("node health", 3, "hcl: it does not run".into(), false),
         ("black box", 0, black_box::tests::output(Some(black_box::tests::good()), false), true),
         ("black box", 0, black_box::tests::output(None, false), false),
+        ("idle", 0, idle::tests::output(10, 2000, 0, 2 << 20), true),
+        ("idle", 0, idle::tests::output(200, 2000, 0, 2 << 20), false),
+        ("idle", 0, idle::tests::output(10, 9000, 0, 2 << 20), false),
+        ("idle", 0, idle::tests::output(10, 2000, 1 << 20, 2 << 20), false),
+        ("idle", 0, idle::tests::output(10, 2000, 0, 4 << 20), false),
+        ("idle", 0, "resident 2000 kB".into(), false),
+        ("idle", 1, "cat: /proc//io: No such file or directory".into(), false),
     ];
     for (name, code, output, passes) in &rows {
         assert_eq!(judge(name, *code, output).is_ok(), *passes, "{name}: {output}");
