@@ -235,6 +235,10 @@ fn no_black_box_no_card_no_permission() {
         "{missing}"
     );
     assert!(error(&folder.path().to_owned()).contains("is a folder"));
+    // Nobody ever writes into it.
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(error(&pipe).contains("is a pipe"));
     let text = folder.path().join("text");
     std::fs::write(&text, "no card\n".repeat(1000)).unwrap();
     assert!(error(&text).contains("neither a partition table nor a known file system"));

@@ -15,8 +15,9 @@ mod tree;
 mod volume;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Seek, SeekFrom},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,10 +54,15 @@ impl Disk {
     /// If it cannot be read or decoded, or holds neither a partition table nor a known file system.
     pub fn open(path: &Path, reporter: &Reporter) -> Result<Self> {
         let context = || format!("opening {}", path.display());
-        let mut file = File::open(path).with_context(context)?;
-        if file.metadata().with_context(context)?.is_dir() {
+        // Before it is opened: a pipe would wait for somebody who writes into it.
+        let kind = fs::metadata(path).with_context(context)?.file_type();
+        if kind.is_dir() {
             bail!("{} is a folder, not an image: name the .img file or the card's device", path.display());
         }
+        if kind.is_fifo() || kind.is_socket() {
+            bail!("{} is a pipe, and an image is read at many places: name the .img file or the card's device", path.display());
+        }
+        let mut file = File::open(path).with_context(context)?;
         let compression = Compression::of(&mut file).with_context(context)?;
         if let Some(compression) = compression {
             file =
