@@ -58,6 +58,9 @@ pub struct ServerSetup {
     pub seals: Seals,
 }
 
+/// The shortest time between two lines about addresses for strangers that somebody else has.
+const CONFLICTS: Duration = Duration::from_secs(60);
+
 /// What to do about it, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerOutput {
@@ -82,6 +85,8 @@ pub struct Server {
     foreign: Foreign,
     /// The other server that was last logged.
     rival: Option<Ipv4Addr>,
+    /// When a conflict over an address for a stranger was last logged.
+    conflict_at: Option<Instant>,
 }
 
 /// What a reply promises.
@@ -101,7 +106,7 @@ impl Server {
         let mut members = Members::new(addresses, ledger.members);
         members.own_entry(now, own, own_name, &foreign);
         let strangers = Strangers::new(addresses, ledger.strangers, now);
-        Self { addresses, lease, own, incarnation, seals, members, strangers, foreign, rival: None }
+        Self { addresses, lease, own, incarnation, seals, members, strangers, foreign, rival: None, conflict_at: None }
     }
 
     /// Takes a message that came from `source` and `source_ip`.
@@ -139,8 +144,12 @@ impl Server {
             return;
         }
         if let Some(mac) = self.strangers.conflict(address, arp.sender_mac) {
-            let taken = format!("{address} was about to be lent to {mac}, but {} has it", arp.sender_mac);
-            out.push(ServerOutput::Log(taken));
+            // Whoever forges frames must not push the story of the boot out of the log.
+            if self.conflict_at.is_none_or(|at| now >= at + CONFLICTS) {
+                self.conflict_at = Some(now);
+                let taken = format!("{address} was about to be lent to {mac}, but {} has it", arp.sender_mac);
+                out.push(ServerOutput::Log(taken));
+            }
         }
         let known = self.members.has(address) || self.members.knows(arp.sender_mac) || self.strangers.has(address);
         if !known {
