@@ -133,10 +133,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let mut stop = StopSignals::catch().map_err(system("catching signals"))?;
     let started = Instant::now();
     let key = memory::key(&options.key);
-    let record = memory::record(&options.state).unwrap_or_else(|reason| {
-        console.log(4, &format!("starting as a new node: {reason}"));
-        None
-    });
+    let (record, forgotten) = match memory::record(&options.state) {
+        Ok(record) => (record, None),
+        Err(reason) => (None, Some(format!("starting as a new node: {reason}"))),
+    };
     let setup = Setup {
         config: config.clone(),
         key: key.as_ref().ok().cloned(),
@@ -145,6 +145,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         seed: memory::seed().map_err(system("getting random bytes"))?,
     };
     let mut driver = Driver::new(options.clone(), config, kernel, console, signs);
+    if let Some(line) = forgotten {
+        driver.console().log(4, &line);
+        driver.recount(&line);
+    }
     if !overrides.is_empty() {
         let line = format!("{} on the boot partition sets {}", OVERRIDES, overrides.describe());
         driver.console().log(5, &line);

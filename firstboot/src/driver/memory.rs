@@ -33,14 +33,20 @@ pub(super) fn key(path: &Path) -> Result<ClusterKey, String> {
     })
 }
 
-/// The record at `path`, if there is one; or why it is of no use.
+/// The record at `path`, if there is one; or why it is of no use. That file is kept beside it, as `state.damaged`.
 pub(super) fn record(path: &Path) -> Result<Option<Record>, String> {
     let file = match fs::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     };
-    Record::from_file(&file).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+    Record::from_file(&file).map(Some).map_err(|error| {
+        let aside = path.with_extension("damaged");
+        match fs::rename(path, &aside) {
+            Ok(()) => format!("{}: {error}; kept as {}", path.display(), aside.display()),
+            Err(_) => format!("{}: {error}", path.display()),
+        }
+    })
 }
 
 /// The serial numbers, from sysfs and the device tree under `root`.
@@ -118,7 +124,9 @@ mod tests {
         let mut damaged = fs::read(&path).unwrap();
         *damaged.last_mut().unwrap() ^= 1;
         fs::write(&path, damaged).unwrap();
-        assert!(record(&path).unwrap_err().ends_with("state: does not fit its checksum: damaged"));
+        let error = record(&path).unwrap_err();
+        assert!(error.contains("state: does not fit its checksum: damaged; kept as "), "{error}");
+        assert_eq!((record(&path), path.with_extension("damaged").exists()), (Ok(None), true));
         // Something else in the folder's place: root, too, can write nothing there.
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(keep(&folder.path().join("file/state"), &new).is_err());
