@@ -184,7 +184,7 @@ fn status(options: &Options, json: bool) -> ExitCode {
         return match NodeConfig::on_node(&options.config, &options.boot) {
             // The boot partition is root's.
             Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                fail(3, "hcl-firstboot is not running: `sudo hcl status` says whether its configuration is wrong")
+                fail(3, "hcl-firstboot is not running: `hcl log` says why, `sudo hcl start` starts it")
             }
             Err(error) => fail(3, format_args!("hcl-firstboot is not running: its configuration is wrong: {error}")),
             Ok(_) => fail(

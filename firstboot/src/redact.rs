@@ -48,8 +48,8 @@ impl Redactor {
     pub fn summary(&self) -> String {
         let plural = |count: usize| if count == 1 { "" } else { "es" };
         format!(
-            "serial numbers of board and card, host name and addresses (never read); the last three bytes of {} MAC address{}; \
-             the digits of {} node name{} of the form node-123abc",
+            "serial numbers of board and card, host name, addresses on the home network (never asked for); the last three bytes of {} MAC address{}; \
+             the digits of {} node name{} of the form node-123abc. The cluster's own addresses, 192.168.200.x unless you chose others, are shown",
             self.macs,
             plural(self.macs),
             self.node_names,

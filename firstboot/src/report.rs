@@ -257,6 +257,6 @@ mod tests {
         for secret in ["deadbeef", "0x12345678", "12:34:02", "123402"] {
             assert!(!report.contains(secret), "{secret} is in\n{report}");
         }
-        assert!(report.contains("Left out: serial numbers of board and card, host name and addresses (never read); the last three bytes of 3 MAC addresses;"));
+        assert!(report.contains("Left out: serial numbers of board and card, host name, addresses on the home network (never asked for); the last three bytes of 3 MAC addresses;"));
     }
 }

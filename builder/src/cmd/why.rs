@@ -61,7 +61,9 @@ fn hinted(error: anyhow::Error, name: &str) -> anyhow::Error {
             "there is no such file or device: put the card in, `lsblk` shows its name".to_owned()
         }
         Some((io::ErrorKind::PermissionDenied, _)) => {
-            format!("only root may read a card's device: `sudo hcl-image why {name}`")
+            format!(
+                "you may not read it; a card's device and an image with a key are for root and their owner: `sudo hcl-image why {name}`"
+            )
         }
         // ENOMEDIUM.
         Some((_, Some(123))) => "the reader has no card in it".to_owned(),
