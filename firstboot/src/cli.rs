@@ -187,10 +187,7 @@ fn status(options: &Options, json: bool) -> ExitCode {
                 fail(3, "hcl-firstboot is not running: `hcl log` says why, `sudo hcl start` starts it")
             }
             Err(error) => fail(3, format_args!("hcl-firstboot is not running: its configuration is wrong: {error}")),
-            Ok(_) => fail(
-                3,
-                "hcl-firstboot is not running: `hcl log` and `systemctl status hcl-firstboot` say why, `sudo hcl start` starts it",
-            ),
+            Ok(_) => fail(3, health::NOT_RUNNING),
         };
     };
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();

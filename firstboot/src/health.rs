@@ -17,11 +17,10 @@ pub use self::facts::Facts;
 use crate::{
     driver::Options,
     link::{Link, LinkKind},
+    node::cluster::LEADER_SILENCE,
     status::{Status, duration},
 };
 
-/// For how long a leader may be silent.
-const LEADER_SILENCE_MS: u64 = 60_000;
 /// How long after a change of its state a node may still be doing what goes with it: it tells first and does then, the card may be
 /// slow, and a new leader probes its own address once it leads.
 const SETTLING_MS: u64 = 5_000;
@@ -30,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at a node that settles.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The program does not run, and no reason is known here.
+pub const NOT_RUNNING: &str =
+    "hcl-firstboot is not running: `hcl log` and `systemctl status hcl-firstboot` say why, `sudo hcl start` starts it";
 /// What makes the program do all of it again, and keeps the network.
 const RESTART: &str = "`sudo systemctl restart hcl-firstboot`";
 /// What takes everything away and does it again.
@@ -106,10 +108,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
     let Some(status) = &facts.status else {
         let wrong = match &facts.config {
             Err(error) => format!("hcl-firstboot is not running: its configuration is wrong: {error}"),
-            Ok(()) => {
-                "hcl-firstboot is not running: `hcl log` and `systemctl status hcl-firstboot` say why, `sudo hcl start` starts it"
-                    .to_owned()
-            }
+            Ok(()) => NOT_RUNNING.to_owned(),
         };
         return vec![Check::new(PROGRAM, Err(wrong))];
     };
@@ -237,7 +236,9 @@ fn leader(facts: &Facts, status: &Status) -> Found {
     }
     let name = format!("the leader {}, {},", leader.name, leader.address);
     match leader.heard_uptime_ms.map(|heard| facts.uptime_ms.saturating_sub(heard)) {
-        Some(silent) if silent <= LEADER_SILENCE_MS => Ok(format!("{name} was heard {} ago", duration(silent))),
+        Some(silent) if Duration::from_millis(silent) <= LEADER_SILENCE => {
+            Ok(format!("{name} was heard {} ago", duration(silent)))
+        }
         Some(silent) => Err(format!("{name} was not heard for {}: check its power, its cable and the switch", duration(silent))),
         None => Err(format!("{name} was not heard yet: check its power, its cable and the switch")),
     }
@@ -271,8 +272,7 @@ fn lease(facts: &Facts, status: &Status) -> Found {
 fn room(facts: &Facts, status: &Status) -> Found {
     let (subnet, range) = (facts.addresses.subnet(), facts.addresses.member_range());
     let all = (range.last() - range.first() + 1) as usize;
-    let number = |address: Ipv4Addr| u32::from(address) & subnet.broadcast_number();
-    let in_range = |address| subnet.contains(address) && range.contains(number(address));
+    let in_range = |address| subnet.contains(address) && range.contains(subnet.number(address));
     let used = status.members.iter().filter(|member| in_range(member.address)).count();
     match all.saturating_sub(used) {
         0 => Err(format!(

@@ -61,7 +61,7 @@ pub(super) const ARP_PROBES: u8 = 3;
 /// (IEEE 802.1D: 15 s each), and some more.
 pub(super) const MUTE: Duration = Duration::from_secs(35);
 /// How long a leader that is not heard still counts as there.
-pub(super) const LEADER_SILENCE: Duration = Duration::from_secs(60);
+pub const LEADER_SILENCE: Duration = Duration::from_secs(60);
 /// How often a conflict about an address of ours is answered (RFC 5227, section 2.4 (b)).
 pub(super) const DEFENCE: Duration = Duration::from_secs(10);
 /// How long we stand aside before looking again.

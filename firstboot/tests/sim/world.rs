@@ -315,7 +315,7 @@ impl World {
     }
 
     fn event(&mut self, place: usize, life: u32, event: Event) {
-        let instant = self.base + self.hosts[place].clock(self.now);
+        let (instant, rests) = (self.base + self.hosts[place].clock(self.now), self.rests());
         let host = &mut self.hosts[place];
         if host.life != life || host.node.is_none() {
             return;
@@ -334,7 +334,7 @@ impl World {
             return self.at(at, what);
         }
         let stopping = event == Event::Stopping;
-        self.outcome.wakes += u64::from(self.now > self.faults_end + SETTLE);
+        self.outcome.wakes += u64::from(rests);
         match event {
             Event::RoleGranted { valid_for, .. } => {
                 let until = self.now + host.when(valid_for);
