@@ -78,12 +78,15 @@ impl ClusterKey {
 
     /// The keys that make and check tags.
     pub fn seals(&self) -> Seals {
-        let derived = |label| {
-            let mut key = [0; 32];
-            self.derive(label, &mut key);
-            Hmac::new_from_slice(&key).expect("HMAC takes keys of any length")
-        };
+        let derived = |label| Hmac::new_from_slice(&self.secret(label)).expect("HMAC takes keys of any length");
         Seals { cluster: self.cluster(), notice: derived("hcl 1 notice"), dhcp: derived("hcl 1 dhcp") }
+    }
+
+    /// 32 bytes for the use that `label` names. They are as secret as the key for that use, and say nothing about another one.
+    pub fn secret(&self, label: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        self.derive(label, &mut secret);
+        secret
     }
 
     fn derive(&self, label: &str, out: &mut [u8]) {

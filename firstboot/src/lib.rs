@@ -18,6 +18,7 @@ pub mod durable;
 pub mod grow;
 #[cfg(target_os = "linux")]
 pub mod health;
+pub mod http;
 pub mod identity;
 pub mod key;
 pub mod led;
