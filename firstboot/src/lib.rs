@@ -29,6 +29,7 @@ pub mod record;
 pub mod redact;
 #[cfg(target_os = "linux")]
 pub mod report;
+pub mod services;
 pub mod status;
 pub mod trouble;
 pub mod wire;

@@ -94,9 +94,7 @@ impl Record {
 
     /// The file's content.
     pub fn to_file(&self) -> Vec<u8> {
-        // Nothing in it can fail: no maps with keys that are no strings, no numbers that JSON lacks.
-        let body = serde_json::to_string(self).unwrap_or_default() + "\n";
-        format!("{HEADER}{}\n{body}", hex(&Sha256::digest(&body))).into_bytes()
+        seal(self)
     }
 
     /// The record in `file`.
@@ -105,14 +103,30 @@ impl Record {
     ///
     /// It is none, or damaged.
     pub fn from_file(file: &[u8]) -> Result<Self, BadRecord> {
-        let rest = file.strip_prefix(HEADER.as_bytes()).ok_or(BadRecord::Header)?;
-        let (sum, body) = rest.split_at_checked(64).ok_or(BadRecord::Checksum)?;
-        let body = body.strip_prefix(b"\n").ok_or(BadRecord::Checksum)?;
-        if sum != hex(&Sha256::digest(body)).as_bytes() {
-            return Err(BadRecord::Checksum);
-        }
-        Ok(serde_json::from_slice(body)?)
+        Ok(serde_json::from_slice(unseal(file)?)?)
     }
+}
+
+/// The content of a file that holds `what`.
+pub(crate) fn seal(what: &impl Serialize) -> Vec<u8> {
+    // Nothing in it can fail: no maps with keys that are no strings, no numbers that JSON lacks.
+    let body = serde_json::to_string(what).unwrap_or_default() + "\n";
+    format!("{HEADER}{}\n{body}", hex(&Sha256::digest(&body))).into_bytes()
+}
+
+/// The JSON in `file`, which is as it was written.
+///
+/// # Errors
+///
+/// It is not.
+pub(crate) fn unseal(file: &[u8]) -> Result<&[u8], BadRecord> {
+    let rest = file.strip_prefix(HEADER.as_bytes()).ok_or(BadRecord::Header)?;
+    let (sum, body) = rest.split_at_checked(64).ok_or(BadRecord::Checksum)?;
+    let body = body.strip_prefix(b"\n").ok_or(BadRecord::Checksum)?;
+    if sum != hex(&Sha256::digest(body)).as_bytes() {
+        return Err(BadRecord::Checksum);
+    }
+    Ok(body)
 }
 
 const HEADER: &str = "hcl 1 ";

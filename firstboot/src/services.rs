@@ -1,0 +1,7 @@
+//! Engine, Consul and swarm of a node: from a network to a cluster, and kept so.
+//!
+//! A process of its own, `hcl-firstboot cluster`, beside the one that makes the network: it may fail and start again without taking
+//! the network away. What it sees goes through [`plan::next`], which says the one step to make.
+
+pub mod kept;
+pub mod plan;

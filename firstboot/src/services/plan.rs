@@ -1,0 +1,196 @@
+//! What to do next: a pure function of what is kept and what is seen.
+//!
+//! One step at a time; after each of them everything is looked at again. A step that fails is tried again with the same facts, so each
+//! of them may be done twice.
+//!
+//! ```text
+//!              leads, nothing kept                        follows, nothing kept
+//! None ─┬────────────────────────────► InitSwarm   None ────────────────────────► Ask ──► JoinSwarm
+//!       │                                  │                                                  │
+//!       │                              StartConsul (bootstrap, once)                  StartConsul (client)
+//!       │                                  │                                                  │
+//!       │                              BootstrapConsul                                     Settled ──► told to serve:
+//!       │                                  │                                                           StartConsul (server)
+//!       └─ another incarnation: Wipe    Settled
+//! ```
+
+use std::net::Ipv4Addr;
+
+use super::kept::{Kept, Progress};
+use crate::identity::Incarnation;
+
+/// What is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The node's place in the network; none while it has none.
+    pub place: Option<Place>,
+    /// The engine.
+    pub engine: Engine,
+    /// Consul's container on this node.
+    pub consul: Consul,
+    /// What the leader last answered, if it did.
+    pub answer: Option<Answer>,
+}
+
+/// A node's place in the network, as `hcl-firstboot` keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The founding.
+    pub incarnation: Incarnation,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Where the leader is to be asked, if another node leads.
+    pub leader: Option<Ipv4Addr>,
+    /// How many members there are, itself included.
+    pub members: usize,
+}
+
+/// The engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// It does not answer.
+    Down,
+    /// It does.
+    Up(Swarm),
+}
+
+/// The engine's place in a swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swarm {
+    /// In none.
+    None,
+    /// On its way, or at odds with it: why.
+    Pending(String),
+    /// In one.
+    In {
+        /// A manager.
+        manager: bool,
+    },
+}
+
+/// Consul on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consul {
+    /// It does not run as wanted.
+    Down,
+    /// It runs.
+    Up {
+        /// As a server.
+        server: bool,
+        /// It knows a leader of Consul's.
+        led: bool,
+        /// It lets the node's agent in: the tokens are made.
+        tokens: bool,
+    },
+}
+
+/// What the leader told a node that asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The token of workers, for `docker swarm join`.
+    pub token: String,
+    /// The managers of the swarm.
+    pub managers: Vec<Ipv4Addr>,
+    /// Consul's servers.
+    pub servers: Vec<Ipv4Addr>,
+    /// Whether this node is to be a server.
+    pub serve: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing can be done before something else happens: what.
+    Wait(&'static str),
+    /// Forget the cluster that is no more: leave the swarm, remove Consul and its data, keep nothing.
+    Wipe,
+    /// Keep this.
+    Keep(Progress),
+    /// `docker swarm init`.
+    InitSwarm,
+    /// Ask the leader to be taken in.
+    Ask(Ipv4Addr),
+    /// `docker swarm join`.
+    JoinSwarm {
+        /// The token of workers.
+        token: String,
+        /// Whom to join.
+        managers: Vec<Ipv4Addr>,
+    },
+    /// Write Consul's configuration and have it run.
+    StartConsul {
+        /// As a server.
+        server: bool,
+        /// As the first one, which elects itself.
+        bootstrap: bool,
+    },
+    /// Make Consul's policies and tokens.
+    BootstrapConsul,
+    /// The node is in, as it should be.
+    Settled,
+}
+
+/// What to do next.
+pub fn next(kept: &Kept, seen: &Seen) -> Step {
+    let Some(place) = &seen.place else { return Step::Wait("the network") };
+    if kept.incarnation.is_some_and(|kept| kept != place.incarnation) {
+        return Step::Wipe;
+    }
+    let Engine::Up(swarm) = &seen.engine else { return Step::Wait("the engine") };
+    match kept.progress {
+        Progress::None if place.leads => Step::Keep(Progress::Founding { swarm: false, consul: false }),
+        Progress::None => join(place, seen, swarm, false),
+        Progress::Founding { swarm: done, consul } => found(seen, swarm, done, consul),
+        Progress::Joined { server } => {
+            let told = seen.answer.as_ref().map(|answer| answer.serve);
+            match (told, swarm) {
+                (Some(serve), _) if serve != server => Step::Keep(Progress::Joined { server: serve }),
+                // Its part of the swarm is lost: the card was written anew, or a manager removed it.
+                (_, Swarm::None) => join(place, seen, swarm, server),
+                _ => run_consul(seen, server),
+            }
+        }
+    }
+}
+
+fn found(seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> Step {
+    match swarm {
+        Swarm::None if initialised => return Step::Wait("`sudo hcl recover`: the swarm's state on this card is lost"),
+        Swarm::None => return Step::InitSwarm,
+        Swarm::Pending(_) => return Step::Wait("the swarm"),
+        // Initialised, and the power went before that was kept.
+        Swarm::In { .. } if !initialised => return Step::Keep(Progress::Founding { swarm: true, consul: bootstrapped }),
+        Swarm::In { .. } => {}
+    }
+    match seen.consul {
+        Consul::Up { server: true, led: false, .. } => Step::Wait("Consul's election"),
+        Consul::Up { server: true, led: true, tokens: false } => Step::BootstrapConsul,
+        Consul::Up { server: true, .. } if bootstrapped => Step::Settled,
+        Consul::Up { server: true, .. } => Step::Keep(Progress::Founding { swarm: true, consul: true }),
+        Consul::Up { server: false, .. } | Consul::Down => Step::StartConsul { server: true, bootstrap: !bootstrapped },
+    }
+}
+
+fn join(place: &Place, seen: &Seen, swarm: &Swarm, server: bool) -> Step {
+    match (swarm, &seen.answer) {
+        (Swarm::In { .. }, _) => Step::Keep(Progress::Joined { server }),
+        (Swarm::Pending(_), _) => Step::Wait("the swarm"),
+        (Swarm::None, Some(answer)) => Step::JoinSwarm { token: answer.token.clone(), managers: answer.managers.clone() },
+        (Swarm::None, None) => place.leader.map_or(Step::Wait("a leader"), Step::Ask),
+    }
+}
+
+fn run_consul(seen: &Seen, server: bool) -> Step {
+    match seen.consul {
+        Consul::Up { server: runs, .. } if runs != server => Step::StartConsul { server, bootstrap: false },
+        Consul::Down => Step::StartConsul { server, bootstrap: false },
+        Consul::Up { led: false, .. } => Step::Wait("Consul's servers"),
+        Consul::Up { .. } => Step::Settled,
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

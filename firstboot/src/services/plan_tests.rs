@@ -1,0 +1,168 @@
+use super::*;
+
+const ONE: Incarnation = Incarnation([1; 16]);
+const TWO: Incarnation = Incarnation([2; 16]);
+const LEADER: Ipv4Addr = Ipv4Addr::new(192, 168, 200, 1);
+
+fn place(leads: bool) -> Place {
+    let leader = (!leads).then_some(LEADER);
+    Place { incarnation: ONE, address: [192, 168, 200, 10].into(), leads, leader, members: 3 }
+}
+
+fn seen(leads: bool) -> Seen {
+    Seen { place: Some(place(leads)), engine: Engine::Up(Swarm::None), consul: Consul::Down, answer: None }
+}
+
+fn answer(serve: bool) -> Answer {
+    Answer { token: "token".into(), managers: vec![[192, 168, 200, 11].into()], servers: Vec::new(), serve }
+}
+
+/// A machine that does what it is told.
+#[derive(Clone)]
+struct World {
+    kept: Kept,
+    seen: Seen,
+    initialised: u32,
+    bootstrapped: u32,
+}
+
+impl World {
+    fn new(leads: bool) -> Self {
+        let kept = Kept { incarnation: Some(ONE), ..Kept::default() };
+        Self { kept, seen: seen(leads), initialised: 0, bootstrapped: 0 }
+    }
+
+    fn act(&mut self, step: &Step, serve: bool) {
+        match step {
+            Step::Wait("Consul's election" | "Consul's servers") => {
+                if let Consul::Up { led, .. } = &mut self.seen.consul {
+                    *led = true;
+                }
+            }
+            Step::Wait(what) => panic!("waits for {what}"),
+            Step::Wipe => {
+                let place = self.seen.place.clone();
+                let incarnation = place.as_ref().unwrap().incarnation;
+                self.kept = Kept::new(incarnation);
+                self.seen = Seen { place, ..seen(false) };
+            }
+            Step::Keep(progress) => self.kept.progress = *progress,
+            Step::InitSwarm => {
+                self.initialised += 1;
+                self.seen.engine = Engine::Up(Swarm::In { manager: true });
+            }
+            Step::Ask(_) => self.seen.answer = Some(answer(serve)),
+            Step::JoinSwarm { .. } => self.seen.engine = Engine::Up(Swarm::In { manager: false }),
+            Step::StartConsul { server, bootstrap } => {
+                self.bootstrapped += u32::from(*bootstrap);
+                self.seen.consul = Consul::Up { server: *server, led: false, tokens: !bootstrap };
+            }
+            Step::BootstrapConsul => {
+                if let Consul::Up { tokens, .. } = &mut self.seen.consul {
+                    *tokens = true;
+                }
+            }
+            Step::Settled => {}
+        }
+    }
+
+    /// Runs until nothing is left to do; what was done.
+    fn settle(&mut self, serve: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for _ in 0..20 {
+            let step = next(&self.kept, &self.seen);
+            if step == Step::Settled {
+                return steps;
+            }
+            self.act(&step, serve);
+            steps.push(step);
+        }
+        panic!("does not settle: {steps:?}");
+    }
+}
+
+#[test]
+fn a_founder() {
+    let mut world = World::new(true);
+    let steps = world.settle(false);
+    assert_eq!((world.initialised, world.bootstrapped), (1, 1), "{steps:?}");
+    assert_eq!(world.kept.progress, Progress::Founding { swarm: true, consul: true });
+    // The next boot finds all of it.
+    world.seen.consul = Consul::Down;
+    world.settle(false);
+    assert_eq!((world.initialised, world.bootstrapped), (1, 1));
+}
+
+#[test]
+fn a_founder_that_is_cut_anywhere() {
+    let mut whole = World::new(true);
+    let count = whole.settle(false).len();
+    for cut in 0..count {
+        for kept_too in [false, true] {
+            let mut world = World::new(true);
+            let mut kept = world.kept.clone();
+            for _ in 0..=cut {
+                let step = next(&world.kept, &world.seen);
+                kept = world.kept.clone();
+                world.act(&step, false);
+            }
+            // The power goes before or after the step was kept; the container's data are there.
+            if !kept_too {
+                world.kept = kept;
+            }
+            world.seen.consul = Consul::Down;
+            world.settle(false);
+            assert_eq!(world.initialised, 1, "cut after {cut}");
+            assert_eq!(world.kept.progress, Progress::Founding { swarm: true, consul: true }, "cut after {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_follower_joins_and_is_told_to_serve() {
+    let mut world = World::new(false);
+    let steps = world.settle(false);
+    assert!(steps.contains(&Step::Ask(LEADER)), "{steps:?}");
+    assert_eq!((world.initialised, world.bootstrapped), (0, 0));
+    assert_eq!(world.kept.progress, Progress::Joined { server: false });
+    world.seen.answer = Some(answer(true));
+    let steps = world.settle(true);
+    assert!(steps.contains(&Step::StartConsul { server: true, bootstrap: false }), "{steps:?}");
+    assert_eq!(world.kept.progress, Progress::Joined { server: true });
+}
+
+#[test]
+fn a_server_whose_swarm_is_lost_joins_again_and_a_founder_does_not() {
+    let mut world = World::new(false);
+    world.settle(true);
+    world.seen.engine = Engine::Up(Swarm::None);
+    let steps = world.settle(true);
+    assert!(matches!(steps[0], Step::JoinSwarm { .. }), "{steps:?}");
+    let mut founder = World::new(true);
+    founder.settle(false);
+    founder.seen.engine = Engine::Up(Swarm::None);
+    assert!(matches!(next(&founder.kept, &founder.seen), Step::Wait(what) if what.contains("recover")));
+}
+
+#[test]
+fn another_incarnation() {
+    let mut world = World::new(true);
+    world.settle(false);
+    world.seen.place.as_mut().unwrap().incarnation = TWO;
+    world.seen.place.as_mut().unwrap().leads = false;
+    world.seen.place.as_mut().unwrap().leader = Some(LEADER);
+    let steps = world.settle(false);
+    assert_eq!(steps[0], Step::Wipe);
+    assert_eq!(world.kept, Kept { progress: Progress::Joined { server: false }, ..Kept::new(TWO) });
+}
+
+#[test]
+fn what_is_waited_for() {
+    let mut waiting = seen(false);
+    waiting.place.as_mut().unwrap().leader = None;
+    assert_eq!(next(&Kept::default(), &waiting), Step::Wait("a leader"));
+    waiting.engine = Engine::Down;
+    assert_eq!(next(&Kept::default(), &waiting), Step::Wait("the engine"));
+    waiting.place = None;
+    assert_eq!(next(&Kept::default(), &waiting), Step::Wait("the network"));
+}
