@@ -2,6 +2,7 @@
 
 mod base;
 mod contents;
+mod images;
 mod inputs;
 mod summary;
 
@@ -12,12 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     cache::Cache,
     check::{self, Evidence, Finding, Severity},
+    engine_store,
     error::UsageError,
     image::{disk::Disk, edit, grow, output::Compression, output::Output, sparse::copy_sparse, table::PartitionTable},
     keys::{ClusterKeyFile, Keys},
     lock::{BaseLock, Lock},
-    manifest::{Compress, Manifest, Table},
-    plan::Plan,
+    manifest::{Compress, Manifest, OciName, Preload, Table},
+    oci::ContainerImage,
+    plan::{Edit, Plan},
     progress::Reporter,
     source::apt::day,
     units::Bytes,
@@ -34,6 +37,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// The folder of cluster keys, instead of the user's.
     pub keys: Option<PathBuf>,
+    /// No cluster key and no login of this machine's goes into the image: it can be shared.
+    pub no_key: bool,
     /// The node program's binary, instead of what `make` has built.
     pub node_program: Option<PathBuf>,
     /// The Debian mirror, instead of the manifest's or the host's.
@@ -53,25 +58,34 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     }
     let target = target(manifest, options);
     let cache = Cache::open(options.cache.as_deref())?;
-    let cluster_key = ClusterKeyFile::open(options.keys.as_deref(), manifest.cluster())?;
-    let keys =
-        if manifest.user.ssh_keys.is_empty() { Some(Keys::open(options.keys.as_deref(), manifest.cluster())?) } else { None };
+    let folder = options.keys.as_deref();
+    let cluster_key = if options.no_key { None } else { Some(ClusterKeyFile::open(folder, manifest.cluster())?) };
+    let keys = if pair_is_needed(manifest, options) { Some(Keys::open(folder, manifest.cluster())?) } else { None };
     // First, so that a target that cannot be written costs no bootstrap, and nobody else builds the same.
     let mut output = Output::create(&target)?;
 
-    let gathered = inputs::gather(manifest, options, keys.as_ref(), Some(&cluster_key), &cache, reporter)?;
+    let gathered = inputs::gather(manifest, options, keys.as_ref(), cluster_key.as_ref(), &cache, reporter)?;
     let base = base::obtain(manifest, &gathered.lock, gathered.origin.as_ref(), &cache, reporter)?;
+    let preloaded = images::obtain(manifest, &gathered.lock.images, gathered.lock.epoch, &cache, reporter)?;
+    let images: Vec<ContainerImage> = preloaded.iter().map(|preloaded| preloaded.image.clone()).collect();
 
     let step = reporter.step("copy of the base");
     let from = std::fs::File::open(&base).with_context(|| format!("opening {}", base.display()))?;
     copy_sparse(&from, output.file()).with_context(|| format!("copying {} to {}", base.display(), output.path().display()))?;
-    let payload = gathered.payload_size()?;
+    let payload = gathered.payload_size()?.0 + engine_store::room(&images).0;
     let (boot, root) = partitions(output.path(), reporter)?;
-    let grown = grow::root(output.file(), output.path(), root, Bytes(payload.0 + manifest.output.root_free.0))?;
+    let grown =
+        grow::root(output.file(), output.path(), root, Bytes(payload + manifest.output.root_free.0), gathered.lock.epoch)?;
     step.done(grown.map_or_else(String::new, |size| format!("root grown to {size}")));
 
     let mut plan = Plan::new(manifest, &gathered.inputs);
-    plan.edits.extend(contents::describe(manifest, &gathered)?);
+    plan.edits.extend(contents::describe(manifest, &gathered, &preloaded)?);
+    if !images.is_empty() {
+        plan.edits.push(match manifest.engine.preload {
+            Preload::Store => Edit::Images(images),
+            Preload::Load => Edit::Archives(images),
+        });
+    }
     let step = reporter.step("injection");
     let table = table_of(output.path())?;
     let find = |number: u32| table.partition(number).with_context(|| format!("partition {number} is missing in the base"));
@@ -79,7 +93,7 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     step.done(format!("{} edits", plan.edits.len()));
 
     let step = reporter.step("check");
-    verify(output.path(), manifest, reporter)?;
+    verify(output.path(), manifest, options.no_key, reporter)?;
     step.done("");
 
     output.attach(suffixed(&target, "lock"), gathered.lock.render()?.into_bytes());
@@ -89,7 +103,7 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
         Compress::Zstd => &[Compression::Zstd],
     };
     let finished = output.finish(compress, reporter)?;
-    Ok(Summary::new(manifest, &gathered, keys.as_ref(), &cluster_key, finished, reporter))
+    Ok(Summary::new(manifest, &gathered, keys.as_ref(), cluster_key.as_ref(), finished, reporter))
 }
 
 /// The plan and the lock of a build that is not done.
@@ -99,11 +113,25 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
 /// Anything that would stop the build before its base is made.
 pub fn plan(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Result<(Lock, Plan)> {
     let cache = Cache::open(options.cache.as_deref())?;
-    let cluster_key = ClusterKeyFile::find(options.keys.as_deref(), manifest.cluster())?;
-    let keys = if manifest.user.ssh_keys.is_empty() { Keys::find(options.keys.as_deref(), manifest.cluster())? } else { None };
+    let folder = options.keys.as_deref();
+    let cluster_key = if options.no_key { None } else { ClusterKeyFile::find(folder, manifest.cluster())? };
+    let keys = if pair_is_needed(manifest, options) { Keys::find(folder, manifest.cluster())? } else { None };
     let gathered = inputs::gather(manifest, options, keys.as_ref(), cluster_key.as_ref(), &cache, reporter)?;
     let plan = Plan::new(manifest, &gathered.inputs);
     Ok((gathered.lock, plan))
+}
+
+/// The container images of `manifest` by name, in the cache and ready for an engine's store. Nothing in those of our own
+/// making is younger than `epoch`, in seconds since 1970.
+///
+/// # Errors
+///
+/// One of them cannot be made or had.
+pub fn images(manifest: &Manifest, options: &Options, epoch: u64, reporter: &Reporter) -> Result<Vec<(OciName, ContainerImage)>> {
+    let cache = Cache::open(options.cache.as_deref())?;
+    let pinned = images::pin(manifest, options, &cache, reporter)?;
+    let images = images::obtain(manifest, &pinned, epoch, &cache, reporter)?;
+    Ok(images.into_iter().map(|preloaded| (preloaded.name, preloaded.image)).collect())
 }
 
 /// The plan as text: where the base comes from, the partitions, every edit.
@@ -125,7 +153,7 @@ pub fn describe(manifest: &Manifest, options: &Options, lock: &Lock, plan: &Plan
     let Manifest { output, boards, .. } = manifest;
     let boards: Vec<&str> = boards.iter().map(|board| board.id()).collect();
     format!(
-        "image   {}\nbase    {base}\nboards  {}\ntable   {}, boot partition {}, {} free in the root partition\ntime    {} ({})\n{plan}",
+        "image   {}\nbase    {base}\nboards  {}\ntable   {}, boot partition {}, {} free in the root partition\ntime    {} ({})\n{}{plan}",
         target(manifest, options).display(),
         boards.join(" "),
         if output.table == Table::Gpt { "GPT" } else { "MBR" },
@@ -133,7 +161,13 @@ pub fn describe(manifest: &Manifest, options: &Options, lock: &Lock, plan: &Plan
         output.root_free,
         lock.epoch,
         day(lock.epoch),
+        images::describe(&lock.images),
     )
+}
+
+/// Whether this machine's own key pair is to open the image. Never one to share: it would open everybody's cards.
+fn pair_is_needed(manifest: &Manifest, options: &Options) -> bool {
+    manifest.user.ssh_keys.is_empty() && !options.no_key
 }
 
 fn target(manifest: &Manifest, options: &Options) -> PathBuf {
@@ -154,12 +188,14 @@ fn table_of(image: &Path) -> Result<PartitionTable> {
     PartitionTable::read(&mut file)?.context("the base has no partition table")
 }
 
-/// No image is called done that would not boot or not cluster.
-fn verify(image: &Path, manifest: &Manifest, reporter: &Reporter) -> Result<()> {
+/// No image is called done that would not boot or not cluster. What `hcl-image key` adds to an image to share may be missing.
+fn verify(image: &Path, manifest: &Manifest, no_key: bool, reporter: &Reporter) -> Result<()> {
     let disk = Disk::open(image, reporter)?;
     let evidence = Evidence::gather(&disk, &manifest.boards, reporter)?;
-    let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
-        check::run(&evidence).into_iter().partition(|finding| finding.severity == Severity::Error);
+    let (errors, warnings): (Vec<Finding>, Vec<Finding>) = check::run(&evidence).into_iter().partition(|finding| {
+        let comes_later = no_key && ["node.key", "users.login"].contains(&finding.rule);
+        finding.severity == Severity::Error && !comes_later
+    });
     for warning in warnings {
         reporter.note(format!("  Note: {} ({})", warning.message, warning.rule));
     }

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod check;
 pub mod inspect;
+pub mod key;
 pub mod plan;
 pub mod schema;
 pub mod test;
@@ -39,6 +40,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Find what would keep an image from booting or clustering
     Check(check::Args),
+    /// Lay the cluster key into a finished image or a card, or another key in its place
+    Key(key::Args),
     /// Say why a card did not come up: what it wrote on its boot partition
     Why(why::Args),
     /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
@@ -67,6 +70,7 @@ impl Cli {
             Command::Plan(args) => plan::run(args, &reporter),
             Command::Inspect(args) => inspect::run(args, &reporter),
             Command::Check(args) => check::run(args, &reporter),
+            Command::Key(args) => key::run(args, &reporter),
             Command::Why(args) => why::run(args, &reporter),
             Command::Up(args) => up::run(args, &reporter),
             Command::Test(args) => test::run(args, &reporter),

@@ -20,8 +20,12 @@ use crate::{
 };
 
 mod cluster;
+mod lay;
 
-pub use self::cluster::ClusterKeyFile;
+pub use self::{
+    cluster::ClusterKeyFile,
+    lay::{Laid, lay},
+};
 
 /// The SSH key pair of one cluster. Holds no secret: the private key stays in its file.
 #[derive(Clone, PartialEq, Eq)]

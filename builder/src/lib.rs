@@ -6,11 +6,13 @@
 //! pure, and only [`image`] writes.
 
 pub mod accounts;
+pub mod advisory;
 pub mod bootfiles;
 pub mod build;
 pub mod cache;
 pub mod check;
 pub mod cmd;
+pub mod engine_store;
 pub mod error;
 pub mod image;
 pub mod inspect;
@@ -19,6 +21,7 @@ pub mod keys;
 pub mod lab;
 pub mod lock;
 pub mod manifest;
+pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod source;

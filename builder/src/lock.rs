@@ -4,12 +4,16 @@
 //! program, the overlays and the keys by digest. `build --locked FILE` uses exactly that. Nothing
 //! in a lock is secret: SSH keys appear as fingerprints, the cluster key as the id that cards announce.
 
+mod container;
+
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{error::UsageError, units::Digest};
+
+pub use self::container::{OciDebianLock, OciLock, OciSourceLock};
 
 /// The format this program writes. Older ones are refused, not guessed at.
 const VERSION: u32 = 1;
@@ -35,6 +39,9 @@ pub struct Lock {
     pub cluster_id: Option<String>,
     /// Where the file systems come from.
     pub base: BaseLock,
+    /// The container images, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, OciLock>,
 }
 
 /// The base of an image, pinned.
@@ -151,6 +158,11 @@ impl Lock {
         digest("SSH keys", &self.ssh_keys.join(" "), &found.ssh_keys.join(" "));
         let cluster = |lock: &Self| lock.cluster_id.clone().unwrap_or_else(|| "none".to_owned());
         digest("cluster id", &cluster(self), &cluster(found));
+        let names: std::collections::BTreeSet<_> = self.images.keys().chain(found.images.keys()).collect();
+        for name in names {
+            let show = |lock: &Self| lock.images.get(name).map_or_else(|| "none".to_owned(), |image| image.digest().to_string());
+            digest(&format!("container image {name}"), &show(self), &show(found));
+        }
         lines
     }
 }
@@ -214,6 +226,37 @@ mod tests {
                 }],
                 tools: vec![],
             }),
+            images: BTreeMap::from([
+                (
+                    "consul".to_owned(),
+                    OciLock {
+                        reference: "hcl/consul:1".to_owned(),
+                        source: OciSourceLock::Debian(OciDebianLock {
+                            suite: "bullseye".into(),
+                            codename: "bullseye".into(),
+                            release: "11.11".into(),
+                            mirror: "file:///srv/debian".into(),
+                            packages: vec![PackageLock {
+                                name: "consul".into(),
+                                architecture: "armhf".into(),
+                                version: "1".into(),
+                                path: "pool/main/c/consul/consul_1_armhf.deb".into(),
+                                size: 1,
+                                sha256: Digest::of(b"consul"),
+                            }],
+                        }),
+                        files: BTreeMap::from([("/etc/x".to_owned(), Digest::of(b"x"))]),
+                    },
+                ),
+                (
+                    "hello".to_owned(),
+                    OciLock {
+                        reference: "hcl/hello:1".to_owned(),
+                        source: OciSourceLock::File { sha256: Digest::of(b"hello") },
+                        files: BTreeMap::new(),
+                    },
+                ),
+            ]),
         }
     }
 
@@ -232,11 +275,17 @@ mod tests {
         other.node_program = Digest::of(b"other");
         other.overlays.insert("mine".into(), Digest::of(b"mine"));
         other.cluster_id = None;
+        other.images.remove("hello");
+        let Some(OciSourceLock::Debian(debian)) = other.images.get_mut("consul").map(|image| &mut image.source) else {
+            unreachable!()
+        };
+        debian.mirror = "http://elsewhere.invalid/debian".to_owned();
         let lines = example().differences(&other);
-        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(lines[0].starts_with("node program: locked "), "{lines:?}");
         assert!(lines[1].starts_with("overlay mine: locked none"), "{lines:?}");
         assert_eq!(lines[2], "cluster id: locked 0011223344556677, here none");
+        assert!(lines[3].starts_with("container image hello: locked ") && lines[3].ends_with(", here none"), "{lines:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod base;
 mod board;
+mod container;
 mod convert;
 mod decode;
 mod file;
@@ -18,7 +19,7 @@ mod text;
 mod tree;
 mod user;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
@@ -31,7 +32,11 @@ use crate::error::UsageError;
 pub use self::{
     base::{Arch, Base, Bootstrap, Download, PackageName},
     board::{Board, Ethernet},
-    output::{Compress, Engine, EngineKind, Output, Table},
+    container::{
+        OciArchive, OciBinary, OciDebian, OciFile, OciImage, OciName, OciRegistry, OciSettings, OciSource, Port, Reference,
+        RegistryImage,
+    },
+    output::{Compress, Engine, EngineKind, Output, Preload, Table},
     payload::{Device, FileEntry, FileKind, ImagePath, Mode, XattrValue},
     place::SourcePath,
     text::{BadText, Component, ImageName, Suite, Url, UserName},
@@ -60,6 +65,9 @@ pub struct Manifest {
     pub engine: Engine,
     /// The image file.
     pub output: Output,
+    /// Container images for the engine's store.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<OciName, OciImage>,
     /// Single files, links and devices, laid after the overlays.
     pub files: Vec<FileEntry>,
 }
@@ -81,6 +89,14 @@ impl Manifest {
         manifest.map_err(|problems| report(path, &problems, &sources))
     }
 
+    /// Architecture of the userland, and so of container images.
+    pub fn architecture(&self) -> Arch {
+        match &self.base {
+            Base::Bootstrap(bootstrap) => bootstrap.architecture,
+            Base::Download(_) => Arch::Armhf,
+        }
+    }
+
     /// Name of the cluster, under which the host keeps its keys.
     pub fn cluster(&self) -> &ClusterName {
         &self.node.cluster
@@ -100,7 +116,14 @@ impl Manifest {
             )),
             Ethernet::NoDriver(_) | Ethernet::Chip { .. } => None,
         };
-        self.boards.iter().filter_map(warning).collect()
+        let mut warnings: Vec<String> = self.boards.iter().filter_map(warning).collect();
+        if self.engine.preload == Preload::Load && !self.images.is_empty() {
+            warnings.push(
+                "`engine.preload` is `load`: each node loads the container images on its first start, which takes it longer"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 
     /// The manifest as one TOML text, all layers merged, every key named, in a fixed order. Password hashes are hidden,

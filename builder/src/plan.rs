@@ -5,17 +5,21 @@
 
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use hcl_firstboot::{
     blackbox::{self, BlackBox},
-    config::{OVERRIDES, Overrides},
+    config::{OVERRIDES, Overrides, pools},
 };
 
 use crate::{
     accounts::Account,
     image::tree::{Content, Entry, Meta, Node},
-    manifest::{EngineKind, FileKind, Manifest},
+    manifest::{EngineKind, FileEntry, FileKind, Manifest},
+    oci::ContainerImage,
     units::Digest,
 };
 
@@ -35,8 +39,8 @@ pub struct Inputs {
     pub node_program_digest: Digest,
     /// The overlays' entries, by name, in the order in which they are laid.
     pub overlays: Vec<(String, Vec<Entry>)>,
-    /// The file with the cluster's key on the host. Before the first build there may be none yet.
-    pub cluster_key: PathBuf,
+    /// The file with the cluster's key on the host, which before the first build may not be there yet; none for an image to share.
+    pub cluster_key: Option<PathBuf>,
     /// Lines for `authorized_keys`.
     pub ssh_keys: Vec<String>,
     /// For a bootstrapped base: what its package sources shall say.
@@ -95,6 +99,10 @@ pub enum Edit {
     KernelParameters(Vec<String>),
     /// `config.txt` holds these lines for every board.
     FirmwareSettings(Vec<String>),
+    /// The engine's store holds these images.
+    Images(Vec<ContainerImage>),
+    /// These images lie in the image as archives, for the node to load.
+    Archives(Vec<ContainerImage>),
 }
 
 /// All changes of the base, in order.
@@ -166,7 +174,9 @@ impl Builder {
         self.link("/usr/bin/hcl", "../sbin/hcl-firstboot");
         self.text(hcl_firstboot::config::PATH, manifest.node.to_toml(), 0o644);
         // By its path on the host: nothing that shows a plan can show the secret.
-        self.put(hcl_firstboot::key::PATH, Node::File(Content::Host(inputs.cluster_key.clone())), 0o600);
+        if let Some(key) = &inputs.cluster_key {
+            self.put(hcl_firstboot::key::PATH, Node::File(Content::Host(key.clone())), 0o600);
+        }
     }
 
     fn user(&mut self, manifest: &Manifest, inputs: &Inputs) {
@@ -207,6 +217,13 @@ impl Builder {
             // The graph driver whose store is filled before the first boot; containerd's would not see it.
             "storage-driver": "overlay2",
             "features": { "containerd-snapshotter": false },
+            // It and swarm mode exclude each other.
+            "live-restore": false,
+            // The engine's own pools have 192.168.192.0/20 in them, and so the cluster's subnet.
+            "default-address-pools": [{
+                "base": pools::containers(manifest.node.addresses.subnet()).to_string(),
+                "size": pools::NETWORK_PREFIX,
+            }],
             // An SD card is small and wears out: container logs are cut.
             "log-driver": "local",
             // More at a time only makes a card seek.
@@ -218,6 +235,7 @@ impl Builder {
         });
         self.text("/etc/docker/daemon.json", format!("{configuration:#}\n"), 0o644);
         self.link("/etc/systemd/system/multi-user.target.wants/docker.service", "/usr/lib/systemd/system/docker.service");
+        self.images(manifest);
     }
 
     fn boot(&mut self) {
@@ -282,42 +300,60 @@ impl Builder {
         self.edits.push(Edit::RemoveMatching { folder: "/var/lib/dhcp".into(), prefix: String::new(), suffix: ".leases".into() });
     }
 
+    /// Where the node program finds which container image has which reference.
+    fn images(&mut self, manifest: &Manifest) {
+        let references: BTreeMap<&str, &str> =
+            manifest.images.iter().map(|(name, image)| (name.as_str(), image.reference.as_str())).collect();
+        self.text(IMAGES, format!("{:#}\n", serde_json::json!(references)), 0o644);
+    }
+
     fn files(&mut self, manifest: &Manifest) {
         for file in &manifest.files {
-            let path = PathBuf::from(file.path.to_string());
-            let xattrs: Vec<_> = file.xattrs.iter().map(|(name, value)| (name.clone(), value.bytes().to_vec())).collect();
-            let (node, default) = match &file.kind {
-                FileKind::Existing => {
-                    self.edits.push(Edit::Adjust {
-                        path,
-                        mode: file.mode.map(|mode| mode.bits()),
-                        uid: file.uid,
-                        gid: file.gid,
-                        mtime: file.mtime,
-                        xattrs,
-                    });
-                    continue;
-                }
-                FileKind::Content(text) => (Node::File(Content::Bytes(text.clone().into_bytes())), 0o644),
-                FileKind::Source(source) => (Node::File(Content::Host(source.path.clone())), 0o644),
-                FileKind::Symlink(target) => (Node::Symlink(target.clone().into_bytes()), 0o777),
-                FileKind::Hardlink(target) => (Node::HardLink(PathBuf::from(target.to_string())), 0o644),
-                FileKind::Directory => (Node::Dir, 0o755),
-                FileKind::Device(device) if device.block => (Node::BlockDevice(device.major, device.minor), 0o600),
-                FileKind::Device(device) => (Node::CharDevice(device.major, device.minor), 0o600),
-                FileKind::Fifo => (Node::Fifo, 0o600),
+            let edit = match entry(file, self.epoch) {
+                Some(entry) => Edit::Put(entry),
+                None => Edit::Adjust {
+                    path: PathBuf::from(file.path.to_string()),
+                    mode: file.mode.map(|mode| mode.bits()),
+                    uid: file.uid,
+                    gid: file.gid,
+                    mtime: file.mtime,
+                    xattrs: xattrs(file),
+                },
             };
-            let meta = Meta {
-                mode: file.mode.map_or(default, |mode| mode.bits()),
-                uid: file.uid.unwrap_or(0),
-                gid: file.gid.unwrap_or(0),
-                mtime: file.mtime.map_or(self.epoch as i64, i64::from),
-                xattrs,
-            };
-            self.edits.push(Edit::Put(Entry { path, node, meta }));
+            self.edits.push(edit);
         }
     }
 }
+
+/// What a file of the manifest puts into an image; `None` where it only changes what is there.
+pub(crate) fn entry(file: &FileEntry, epoch: u64) -> Option<Entry> {
+    let (node, default) = match &file.kind {
+        FileKind::Existing => return None,
+        FileKind::Content(text) => (Node::File(Content::Bytes(text.clone().into_bytes())), 0o644),
+        FileKind::Source(source) => (Node::File(Content::Host(source.path.clone())), 0o644),
+        FileKind::Symlink(target) => (Node::Symlink(target.clone().into_bytes()), 0o777),
+        FileKind::Hardlink(target) => (Node::HardLink(PathBuf::from(target.to_string())), 0o644),
+        FileKind::Directory => (Node::Dir, 0o755),
+        FileKind::Device(device) if device.block => (Node::BlockDevice(device.major, device.minor), 0o600),
+        FileKind::Device(device) => (Node::CharDevice(device.major, device.minor), 0o600),
+        FileKind::Fifo => (Node::Fifo, 0o600),
+    };
+    let meta = Meta {
+        mode: file.mode.map_or(default, |mode| mode.bits()),
+        uid: file.uid.unwrap_or(0),
+        gid: file.gid.unwrap_or(0),
+        mtime: file.mtime.map_or(epoch as i64, i64::from),
+        xattrs: xattrs(file),
+    };
+    Some(Entry { path: PathBuf::from(file.path.to_string()), node, meta })
+}
+
+fn xattrs(file: &FileEntry) -> Vec<(String, Vec<u8>)> {
+    file.xattrs.iter().map(|(name, value)| (name.clone(), value.bytes().to_vec())).collect()
+}
+
+/// Which container image has which reference, on a node: a JSON object, name to reference.
+const IMAGES: &str = "/etc/hcl/images.json";
 
 /// Label of the root file system in a bootstrapped base.
 pub const ROOT_LABEL: &str = "hclroot";

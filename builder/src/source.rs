@@ -2,6 +2,8 @@
 
 pub mod apt;
 pub mod bootstrap;
+pub mod container;
+mod deb;
 pub mod decode;
 pub mod download;
 pub mod overlay;

@@ -38,10 +38,15 @@ impl Desk {
     }
 
     fn run(&self, command: &str, mirror: &str, suites: &[&str]) -> Output {
+        manifest(&self.folder.path().join("small.toml"), &self.key.keyring(), suites);
+        self.again(command, mirror, &[])
+    }
+
+    /// Runs with the manifest that is there.
+    fn again(&self, command: &str, mirror: &str, more: &[&str]) -> Output {
         let path = |name: &str| self.folder.path().join(name);
-        manifest(&path("small.toml"), &self.key.keyring(), suites);
         let mut run = Command::new(env!("CARGO_BIN_EXE_hcl-image"));
-        run.arg(command).arg(path("small.toml")).args(["--mirror", mirror]);
+        run.arg(command).arg(path("small.toml")).args(["--mirror", mirror]).args(more);
         run.arg("--cache").arg(path("cache")).arg("--keys").arg(path("keys")).arg("--node-program").arg(path("node"));
         if command == "build" {
             run.arg("-o").arg(path("out/small.img"));
@@ -104,6 +109,50 @@ fn a_mirror_that_is_not_there() {
     assert!(last.starts_with("hcl-image: 4 of 4 packages cannot be had"), "{notes}");
     for name in ["apt", "base-files", "hello", "linux-image-arm64"] {
         assert!(last.contains(&format!("{name} 1 (")), "{name}: {last}");
+    }
+    assert_eq!(fs::read_dir(desk.folder.path().join("out")).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_container_image_has_its_own_suite_and_only_what_it_needs() {
+    let desk = Desk::new();
+    let web = desk.web(&[("good", Fault::None), ("other", Fault::None)]);
+    let mirror = web.url("/debian");
+    let small = desk.folder.path().join("small.toml");
+    let with = |suite: &str| {
+        manifest(&small, &desk.key.keyring(), &["good"]);
+        let text = fs::read_to_string(&small).expect("just written").replace("\"none\"", "\"docker\"\npackages = []");
+        let image = format!(
+            "[images.lab]\nreference = \"lab/served:1\"\ndebian = {{ suites = [\"{suite}\"], packages = [\"served\"] }}\n"
+        );
+        fs::write(&small, text + &image).expect("room");
+    };
+
+    with("other");
+    let output = desk.again("plan", &mirror, &[]);
+    let plan = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // No essential package, and none that only installs.
+    let wanted = "store   lab/served:1 as lab from Debian 13.9 (trixie), 11 B to download at most\nlayer   hello 1, served 1\n";
+    assert!(plan.contains(wanted), "{plan}");
+    assert!(plan.contains("/etc/hcl/images.json"), "{plan}");
+
+    // What is locked needs no index.
+    let lock = desk.folder.path().join("locked");
+    fs::write(&lock, desk.again("plan", &mirror, &["--lock"]).stdout).expect("room");
+    let locked = desk.again("plan", "http://127.0.0.1:1/debian", &["--locked", lock.to_str().expect("text")]);
+    assert_eq!((text(&locked.stdout), locked.status.success()), (plan, true), "{}", text(&locked.stderr));
+
+    // A suite that has left the mirror: one line, with the ways out.
+    with("bygone");
+    let output = desk.again("build", &mirror, &[]);
+    let notes = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{notes}");
+    let said: Vec<&str> = notes.lines().filter(|line| line.starts_with("hcl-image: ")).collect();
+    let [line] = said.as_slice() else { panic!("{notes}") };
+    assert!(line.starts_with("hcl-image: container image lab from Debian bygone: no suite of the mirror "), "{line}");
+    for part in ["does not have a Release file", "so nothing was built", "images.lab.archive", "images.lab.debian.mirror"] {
+        assert!(line.contains(part), "{part}: {line}");
     }
     assert_eq!(fs::read_dir(desk.folder.path().join("out")).expect("a folder").count(), 0);
 }

@@ -6,14 +6,20 @@ mod fixture;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::OpenOptions,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use fixture::{Arm, Fixture, Item, KERNEL, elf, initrd, kernel, overwrite, run, table, zimage};
 use hcl_image::{
     check::{self, Evidence, Finding, RULES},
-    image::{disk::Disk, table::Sectors},
+    engine_store,
+    image::{
+        disk::Disk,
+        ext4::Editor,
+        table::Sectors,
+        tree::{Content, Entry, Meta, Node},
+    },
     manifest::Board,
     progress::{Mode, Reporter},
 };
@@ -40,6 +46,23 @@ fn stretch(image: &Path, number: u32, sectors: u64) {
 
 fn root_offset(image: &Path) -> u64 {
     table(image).partition(2).unwrap().offset()
+}
+
+/// What the engine knows of layers, in its store.
+const LAYERS: &str = "image/overlay2/layerdb/sha256";
+
+/// Changes what stands first in a folder of the engine's store.
+fn in_store(image: &Path, folder: &str, change: impl FnOnce(&mut Editor, &Path)) {
+    fixture::edit(image, |editor| {
+        let folder = Path::new(engine_store::ROOT).join(folder);
+        let name = editor.list(&folder).unwrap().remove(0);
+        change(editor, &folder.join(name));
+    });
+}
+
+fn put(editor: &mut Editor, path: &Path, content: &str) {
+    let meta = editor.meta(path).unwrap().expect("a file to replace");
+    editor.put(&Entry { path: path.to_owned(), node: Node::File(Content::Bytes(content.into())), meta }).unwrap();
 }
 
 type Break = fn(&mut Fixture);
@@ -121,6 +144,19 @@ fn broken() -> Vec<(&'static str, Break)> {
             f.root.insert("/etc/systemd/system/docker.service".into(), Item::Link("/dev/null".into()));
         }),
         ("engine.store", |f| f.file("/etc/docker/daemon.json", r#"{"features": {"containerd-snapshotter": true}}"#)),
+        ("store.images", |f| {
+            f.damage
+                .push(|image| in_store(image, "image/overlay2/imagedb/content/sha256", |editor, path| put(editor, path, "{}")));
+        }),
+        ("store.layers", |f| {
+            f.damage.push(|image| in_store(image, LAYERS, |editor, path| put(editor, &path.join("diff"), "sha256:00")));
+        }),
+        ("store.driver", |f| {
+            f.damage.push(|image| in_store(image, "overlay2/l", |editor, path| assert!(editor.remove(path).unwrap())));
+        }),
+        ("store.archives", |f| {
+            f.damage.push(|image| in_store(image, LAYERS, |editor, path| put(editor, &path.join("size"), "1")));
+        }),
         ("users.login", |f| {
             f.root.remove("/home/pi/.ssh/authorized_keys");
         }),
@@ -185,6 +221,49 @@ fn every_rule_refuses_its_broken_image() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Ways to damage a layer, beside those in [`broken`]; each is found, and told by its path.
+#[test]
+fn layers_that_are_not_their_archives() {
+    let path = |editor: &Editor, name: &str| {
+        let driver = Path::new(engine_store::ROOT).join("overlay2");
+        let folders = editor.list(&driver).unwrap().into_iter().map(|folder| driver.join(folder).join("diff").join(name));
+        folders.into_iter().find(|path| editor.meta(path).unwrap().is_some()).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let rules = |what: &str, change: &dyn Fn(&mut Editor)| {
+        let folder = tempfile::tempdir().unwrap();
+        let image = Fixture::new().build(folder.path(), "image");
+        fixture::edit(&image, |editor| change(editor));
+        let reporter = Reporter::new(Mode::Quiet);
+        let found = check::run(&Evidence::gather(&Disk::open(&image, &reporter).unwrap(), &[Board::Pi3], &reporter).unwrap());
+        assert!(found.iter().all(|finding| finding.message.contains(what)), "{what}: {found:?}");
+        found.into_iter().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    let archives = ["store.archives"];
+    assert_eq!(
+        rules("bin/consul has mode 100755", &|e| e.adjust(&path(e, "bin/consul"), &Meta::root(0o755, 0)).unwrap()),
+        archives
+    );
+    let owned = Meta { uid: 5, ..Meta::root(0o4755, 0) };
+    assert_eq!(rules("bin/consul belongs to 5:0", &|e| e.adjust(&path(e, "bin/consul"), &owned).unwrap()), archives);
+    assert_eq!(rules("bin/consul has another content", &|e| put(e, &path(e, "bin/consul"), "prOgram")), archives);
+    assert_eq!(rules("bin/consul is longer", &|e| put(e, &path(e, "bin/consul"), "program too")), archives);
+    assert_eq!(rules("bin/consul is shorter", &|e| put(e, &path(e, "bin/consul"), "prog")), archives);
+    assert_eq!(rules("bin/consul in the image", &|e| assert!(e.remove(&path(e, "bin/consul")).unwrap())), archives);
+    let extra = Entry { path: PathBuf::new(), node: Node::Fifo, meta: Meta::root(0o644, 0) };
+    assert_eq!(
+        rules("1 files more", &|e| e.put(&Entry { path: path(e, "bin").join("more"), ..extra.clone() }).unwrap()),
+        archives
+    );
+    // The file that the second layer removes: there it is a device.
+    let pipe = |e: &mut Editor| {
+        let driver = Path::new(engine_store::ROOT).join("overlay2");
+        let folders = e.list(&driver).unwrap().into_iter().map(|name| driver.join(name));
+        let top = folders.into_iter().find(|folder| e.meta(&folder.join("lower")).unwrap().is_some()).expect("a second layer");
+        e.put(&Entry { path: top.join("diff/etc/gone"), ..extra.clone() }).unwrap();
+    };
+    assert_eq!(rules("etc/gone has mode 10644 instead of 20000", &pipe), archives);
 }
 
 /// Ways to have a key that is none, and to leave one where everybody reads it, beside those in [`broken`].
@@ -257,7 +336,11 @@ fn foreign_images_are_read() {
             f.boards = vec![Board::Pi4];
         }),
         ("1k-no-journal", |f| f.mke2fs = ["-b", "1024", "-O", "^has_journal"].map(String::from).to_vec()),
-        ("no-extents", |f| f.mke2fs = ["-O", "^extent,^has_journal,^64bit,^metadata_csum,^flex_bg"].map(String::from).to_vec()),
+        ("no-extents", |f| {
+            f.mke2fs = ["-O", "^extent,^has_journal,^64bit,^metadata_csum,^flex_bg"].map(String::from).to_vec();
+            // Files without extents cannot be written by us.
+            f.images.clear();
+        }),
         ("raspios", |f| f.mke2fs = ["-O", "^64bit,metadata_csum,metadata_csum_seed"].map(String::from).to_vec()),
     ];
     for (name, change) in variants {

@@ -229,9 +229,9 @@ fn a_payload_that_does_not_fit_makes_the_root_grow() {
         let folder = tempfile::tempdir().unwrap();
         let path = image(folder.path(), "a.img", gpt);
         let file = Arc::new(File::options().read(true).write(true).open(&path).unwrap());
-        assert_eq!(grow::root(&file, &path, 2, Bytes(1 << 20)).unwrap(), None);
+        assert_eq!(grow::root(&file, &path, 2, Bytes(1 << 20), 1_700_000_000).unwrap(), None);
         let before = file.metadata().unwrap().len();
-        let size = grow::root(&file, &path, 2, Bytes(300 << 20)).unwrap().expect("it has not grown");
+        let size = grow::root(&file, &path, 2, Bytes(300 << 20), 1_700_000_000).unwrap().expect("it has not grown");
         assert!(size.0 > 300 << 20 && file.metadata().unwrap().len() > before + (200 << 20));
         judges::all(&path).unwrap();
         let big = folder.path().join("big");

@@ -21,7 +21,7 @@ fn plan(manifest: &Path) -> String {
         node_program: PathBuf::from("hcl-firstboot-armhf"),
         node_program_digest: Digest::of(b"node"),
         overlays,
-        cluster_key: PathBuf::from("keys/lab/cluster.key"),
+        cluster_key: Some(PathBuf::from("keys/lab/cluster.key")),
         ssh_keys: vec!["ssh-ed25519 AAAA test".to_owned()],
         package_sources: Some(PackageSources {
             mirror: "http://mirror.invalid/debian".to_owned(),

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::{
     cache::{Begin, Cache},
     image::base::{self, Settings},
-    lock::{BaseLock, BootstrapLock, Lock, PackageLock},
+    lock::{BaseLock, Lock, PackageLock},
     manifest::{Base, Manifest, Table},
     plan,
     progress::Reporter,
@@ -55,8 +55,8 @@ pub(super) fn obtain(
                 Begin::Present(entry) => Ok(entry.path),
                 Begin::Missing(pending) => {
                     bootstrap::ready(packages)?;
-                    let debs = fetch(&packages.packages, packages, cache, reporter)?;
-                    let tools = fetch(&packages.tools, packages, cache, reporter)?;
+                    let debs = fetch(&packages.packages, &packages.mirror, cache, reporter)?;
+                    let tools = fetch(&packages.tools, &packages.mirror, cache, reporter)?;
                     // Never committed: gone when it is read, and swept should we be killed.
                     let Begin::Missing(tar) = cache.begin("root-archive", &key, reporter)? else {
                         anyhow::bail!("the cache holds a work file as an entry: remove {}/root-archive", cache.root().display())
@@ -96,9 +96,9 @@ fn settings(manifest: &Manifest, lock: &Lock, kernel: &str) -> Settings {
 /// Gets the package files, verified, and names all that cannot be had in one list.
 ///
 /// Where it is not the package's fault but the network's or the disk's, the others are not tried.
-fn fetch(
+pub(super) fn fetch(
     packages: &[PackageLock],
-    lock: &BootstrapLock,
+    mirror: &str,
     cache: &Cache,
     reporter: &Reporter,
 ) -> Result<Vec<(PackageLock, PathBuf)>> {
@@ -113,10 +113,9 @@ fn fetch(
             scope.spawn(|| {
                 let downloads = Downloads::new(cache, &quiet);
                 while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result =
-                        Origin::parse(&format!("{}/{}", lock.mirror, package.path.replace('%', "%25"))).and_then(|origin| {
-                            downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) })
-                        });
+                    let result = Origin::parse(&format!("{mirror}/{}", package.path.replace('%', "%25"))).and_then(|origin| {
+                        downloads.file(&Request { origin, sha256: package.sha256, size: Some(Bytes(package.size)) })
+                    });
                     step.advance(package.size);
                     match result {
                         Err(error) if download::is_general(&error) => {
@@ -154,7 +153,7 @@ fn fetch(
             "{} of {} packages cannot be had from {} as the lock says: {}",
             gone.len(),
             packages.len(),
-            lock.mirror,
+            mirror,
             gone.join("; ")
         );
     }

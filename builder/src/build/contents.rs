@@ -1,11 +1,13 @@
 //! What the image says of itself: `/usr/share/hcl/image.json` and a bill of materials in SPDX.
 
-use std::path::PathBuf;
+mod containers;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::inputs::Gathered;
+use super::{images::Preloaded, inputs::Gathered};
 use crate::{
     image::tree::{Content, Entry, Meta, Node},
     lock::{BaseLock, PackageLock},
@@ -18,7 +20,7 @@ use crate::{
 const FOLDER: &str = "/usr/share/hcl";
 
 /// The edits that lay both files. No key and no password is in either.
-pub(super) fn describe(manifest: &Manifest, gathered: &Gathered) -> Result<Vec<Edit>> {
+pub(super) fn describe(manifest: &Manifest, gathered: &Gathered, images: &[Preloaded]) -> Result<Vec<Edit>> {
     let file = |name: &str, value: &Value| -> Result<Edit> {
         let mut text = serde_json::to_string_pretty(value).with_context(|| format!("writing {name}"))?;
         text.push('\n');
@@ -28,10 +30,10 @@ pub(super) fn describe(manifest: &Manifest, gathered: &Gathered) -> Result<Vec<E
             meta: Meta::root(0o644, gathered.lock.epoch as i64),
         }))
     };
-    Ok(vec![file("image.json", &image(manifest, gathered))?, file("image.spdx.json", &spdx(manifest, gathered))?])
+    Ok(vec![file("image.json", &image(manifest, gathered, images))?, file("image.spdx.json", &spdx(manifest, gathered, images))?])
 }
 
-fn image(manifest: &Manifest, gathered: &Gathered) -> Value {
+fn image(manifest: &Manifest, gathered: &Gathered, images: &[Preloaded]) -> Value {
     let lock = &gathered.lock;
     let overlays: Vec<Value> = gathered
         .inputs
@@ -66,11 +68,13 @@ fn image(manifest: &Manifest, gathered: &Gathered) -> Value {
         "files": manifest.files.iter().map(|file| file.path.to_string()).collect::<Vec<_>>(),
         "ssh-keys": lock.ssh_keys,
         "base": base,
+        "images": images.iter().map(containers::summary).collect::<Vec<_>>(),
     })
 }
 
-/// SPDX 2.3 (ISO/IEC 5962): one package for each Debian package and one for the node program.
-fn spdx(manifest: &Manifest, gathered: &Gathered) -> Value {
+/// SPDX 2.3 (ISO/IEC 5962): one package for each Debian package, one for the node program, and those of the
+/// container images.
+fn spdx(manifest: &Manifest, gathered: &Gathered, images: &[Preloaded]) -> Value {
     let lock = &gathered.lock;
     let debian: &[PackageLock] = match &lock.base {
         BaseLock::Bootstrap(base) => &base.packages,
@@ -93,17 +97,15 @@ fn spdx(manifest: &Manifest, gathered: &Gathered) -> Value {
     ];
     for package in debian {
         let id = format!("SPDXRef-deb-{}-{}", identifier(&package.name), package.architecture);
-        let purl = format!("pkg:deb/debian/{}@{}?arch={}", package.name, purl_escape(&package.version), package.architecture);
-        packages.push(json!({
-            "SPDXID": id, "name": package.name, "versionInfo": package.version, "downloadLocation": "NOASSERTION",
-            "filesAnalyzed": false, "licenseDeclared": "NOASSERTION",
-            "comment": format!("licence in /usr/share/doc/{}/copyright of the image", package.name),
-            "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
-            "externalRefs": [{ "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl }],
-        }));
+        let comment = format!("licence in /usr/share/doc/{}/copyright of the image", package.name);
+        packages.push(deb(&id, package, "NOASSERTION", &comment));
         relationships.push(json!({ "spdxElementId": "SPDXRef-image", "relationshipType": "CONTAINS", "relatedSpdxElement": id }));
     }
-    json!({
+    let mut licences = BTreeMap::new();
+    for preloaded in images {
+        containers::elements(preloaded, &mut packages, &mut relationships, &mut licences);
+    }
+    let mut document = json!({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
@@ -115,6 +117,22 @@ fn spdx(manifest: &Manifest, gathered: &Gathered) -> Value {
         },
         "packages": packages,
         "relationships": relationships,
+    });
+    if !licences.is_empty() {
+        document["hasExtractedLicensingInfos"] =
+            licences.into_iter().map(|(id, text)| json!({ "licenseId": id, "name": id, "extractedText": text })).collect();
+    }
+    document
+}
+
+/// A Debian package as SPDX describes it.
+fn deb(id: &str, package: &PackageLock, licence: &str, comment: &str) -> Value {
+    let purl = format!("pkg:deb/debian/{}@{}?arch={}", package.name, purl_escape(&package.version), package.architecture);
+    json!({
+        "SPDXID": id, "name": package.name, "versionInfo": package.version, "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false, "licenseDeclared": licence, "comment": comment,
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
+        "externalRefs": [{ "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl }],
     })
 }
 

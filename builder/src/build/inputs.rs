@@ -1,15 +1,18 @@
 //! Everything that a build is made of, found and pinned before anything is written.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, node_program};
+use super::{Options, images, node_program};
 use crate::{
     cache::Cache,
     image::tree::{Content, Node},
     keys::{ClusterKeyFile, Keys},
-    lock::{BaseLock, Lock},
+    lock::{BaseLock, BootstrapLock, Lock},
     manifest::{Base, Bootstrap, Download, EngineKind, Manifest},
     plan::{Inputs, PackageSources},
     progress::Reporter,
@@ -45,7 +48,7 @@ pub(super) fn gather(
             let lock = match locked.map(|lock| &lock.base) {
                 Some(BaseLock::Bootstrap(lock)) => lock.clone(),
                 Some(BaseLock::Download { .. }) => bail!("the lock is of a downloaded base, the manifest bootstraps one"),
-                None => apt::resolve(&request, &cache.root().join("apt"), reporter)?,
+                None => bootstrap_lock(&request, apt::resolve(&request, &cache.root().join("apt"), reporter)?),
             };
             BaseLock::Bootstrap(lock)
         }
@@ -73,17 +76,14 @@ pub(super) fn gather(
         digests.insert(folder.written.clone(), digest);
         overlays.push((folder.written.clone(), entries));
     }
-    let architecture = match &manifest.base {
-        Base::Bootstrap(bootstrap) => bootstrap.architecture.debian(),
-        Base::Download(_) => "armhf",
-    };
-    let node_program = node_program(options, architecture)?;
+    let node_program = node_program(options, manifest.architecture().debian())?;
     let node_program_digest = digest_of(&node_program)?;
     let ssh_keys: Vec<String> = match keys {
         Some(keys) => vec![keys.public().line().to_owned()],
         None => manifest.user.ssh_keys.iter().map(|key| key.line().to_owned()).collect(),
     };
 
+    let images = images::pin(manifest, options, cache, reporter)?;
     let lock = Lock {
         version: Lock::VERSION,
         epoch,
@@ -93,6 +93,7 @@ pub(super) fn gather(
         ssh_keys: ssh_keys.iter().map(|line| fingerprint(line)).collect::<Result<_>>()?,
         cluster_id: cluster_key.map(|key| key.id().to_string()),
         base,
+        images,
     };
     if let Some(locked) = locked {
         let differences = locked.differences(&lock);
@@ -110,8 +111,9 @@ pub(super) fn gather(
         BaseLock::Download { .. } => None,
     };
     let cluster_key = match cluster_key {
-        Some(key) => key.path().to_owned(),
-        None => ClusterKeyFile::path_of(options.keys.as_deref(), manifest.cluster())?,
+        _ if options.no_key => None,
+        Some(key) => Some(key.path().to_owned()),
+        None => Some(ClusterKeyFile::path_of(options.keys.as_deref(), manifest.cluster())?),
     };
     let inputs = Inputs { node_program, node_program_digest, overlays, cluster_key, ssh_keys, package_sources, epoch };
     Ok(Gathered { lock, inputs, origin })
@@ -155,6 +157,27 @@ fn request(manifest: &Manifest, bootstrap: &Bootstrap, options: &Options) -> apt
         keyring: bootstrap.keyring.as_ref().map(|path| path.path.clone()),
         tools: TOOL_PACKAGES.map(str::to_owned).to_vec(),
         tools_architecture: own.map(str::to_owned),
+        essential: true,
+        assumed: Vec::new(),
+        purpose: None,
+        advice: "try again later, name another suite in base.bootstrap.suites, or another mirror with --mirror URL".to_owned(),
+    }
+}
+
+fn bootstrap_lock(request: &apt::Request, found: apt::Resolved) -> BootstrapLock {
+    let apt::Resolved { suite, codename, release, date, mirror, packages, tools } = found;
+    BootstrapLock {
+        suite,
+        codename,
+        release,
+        date,
+        mirror,
+        security: apt::host_security_mirror(Path::new("/etc/apt")),
+        components: request.components.clone(),
+        architecture: request.architecture.clone(),
+        requested: request.packages.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        packages,
+        tools,
     }
 }
 
@@ -191,7 +214,7 @@ fn file_size(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.len())
 }
 
-fn digest_of(path: &Path) -> Result<Digest> {
+pub(super) fn digest_of(path: &Path) -> Result<Digest> {
     let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     Digest::of_reader(&mut file).with_context(|| format!("reading {}", path.display()))
 }

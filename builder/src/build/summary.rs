@@ -22,7 +22,7 @@ pub struct Summary {
     /// Its digest.
     pub sha256: Digest,
     /// The cluster whose key lies in it.
-    pub cluster: ClusterId,
+    pub cluster: Option<ClusterId>,
     text: String,
 }
 
@@ -31,7 +31,7 @@ impl Summary {
         manifest: &Manifest,
         gathered: &Gathered,
         keys: Option<&Keys>,
-        cluster_key: &ClusterKeyFile,
+        cluster_key: Option<&ClusterKeyFile>,
         finished: Finished,
         reporter: &Reporter,
     ) -> Self {
@@ -57,12 +57,19 @@ impl Summary {
         if let Some(engine) = engine {
             line("engine", format!("Docker {}", engine.version));
         }
+        if !lock.images.is_empty() {
+            line("images", lock.images.values().map(|image| image.reference.as_str()).collect::<Vec<_>>().join(", "));
+        }
         line("node", format!("hcl-firstboot {}, VLAN {}", lock.node_program.short(), manifest.node.vlan));
         line("boards", manifest.boards.iter().map(|board| board.name()).collect::<Vec<_>>().join(", "));
-        line("cluster", format!("{}, id {}", manifest.cluster(), cluster_key.id()));
-        let new = if cluster_key.made() { "new, " } else { "" };
-        line("key", format!("{new}kept in {}", cluster_key.path().display()));
-        line("", "The image file holds the key too: whoever can read it can join the cluster.".to_owned());
+        match cluster_key {
+            Some(key) => {
+                line("cluster", format!("{}, id {}", manifest.cluster(), key.id()));
+                line("key", format!("{}kept in {}", if key.made() { "new, " } else { "" }, key.path().display()));
+                line("", "The image file holds the key too: whoever can read it can join the cluster.".to_owned());
+            }
+            None => line("key", "none: the image can be shared, and forms no cluster before it has one".to_owned()),
+        }
         let steps = reporter.finished();
         let longest: Vec<String> = steps
             .iter()
@@ -73,18 +80,29 @@ impl Summary {
         match keys {
             Some(keys) if keys.made() => line("login", format!("a new key pair, kept in {}", keys.private_path().display())),
             Some(keys) => line("login", format!("the key pair in {}", keys.private_path().display())),
+            None if lock.ssh_keys.is_empty() => line("login", "nobody's, before `hcl-image key` adds yours".to_owned()),
             None => line("login", format!("{} keys of the manifest", lock.ssh_keys.len())),
         }
         lines.push(String::new());
         lines.push("Next:".to_owned());
         let image = quote(&finished.path);
+        if cluster_key.is_none() {
+            lines.push(format!(
+                "  hcl-image key {image}                                              # on a copy: makes it yours"
+            ));
+        }
         lines.push(format!("  sudo dd if={image} of=/dev/sdX bs=4M conv=fsync status=progress    # your card reader; or Etcher"));
         lines.push(format!("  sudo bmaptool copy {image} /dev/sdX                                # faster: skips what is empty"));
         lines.push(format!("  hcl-image up {image}                                               # no Pi at hand: in QEMU"));
         if let Some(keys) = keys {
             lines.push(format!("  {}", keys.ssh_command(&manifest.user.name, "NODE")));
         }
-        Self { image: finished.path, sha256: finished.sha256, cluster: cluster_key.id(), text: lines.join("\n") }
+        Self {
+            image: finished.path,
+            sha256: finished.sha256,
+            cluster: cluster_key.map(ClusterKeyFile::id),
+            text: lines.join("\n"),
+        }
     }
 
     /// Prints it, as text or as an event.
@@ -92,7 +110,7 @@ impl Summary {
         match reporter.mode() {
             Mode::Json => reporter.emit(&serde_json::json!({
                 "event": "built", "image": self.image, "sha256": self.sha256.to_string(),
-                "cluster_id": self.cluster.to_string(),
+                "cluster_id": self.cluster.map(|id| id.to_string()),
             })),
             Mode::Text => eprintln!("{}", self.text),
             Mode::Quiet => {}

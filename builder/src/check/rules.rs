@@ -5,6 +5,7 @@ mod card;
 mod engine;
 mod kernel;
 mod node;
+mod store;
 mod table;
 mod users;
 
@@ -81,7 +82,7 @@ pub static RULES: &[Rule] = &[
     ),
     error("system.architecture", "No program or library is for a machine that the userland cannot run on.", engine::architecture),
     error("node.program", "The node program is there: static, for ARM.", engine::node_program),
-    error("node.unit", "hcl-firstboot.service is enabled.", engine::node_unit),
+    error("node.unit", "hcl-firstboot.service and hcl-cluster.service are enabled.", engine::node_unit),
     error("node.key", "The cluster key is there: 64 hexadecimal digits. A card without it forms no cluster.", node::key),
     error("node.key-mode", "Only root can read the cluster key.", node::key_mode),
     error("engine.present", "The Docker engine is there, for the machine of the userland.", engine::present),
@@ -90,6 +91,18 @@ pub static RULES: &[Rule] = &[
         "engine.store",
         "The engine uses overlay2 and not containerd's store, which would ignore the preloaded images.",
         engine::store,
+    ),
+    error(
+        "store.images",
+        "Every name in the engine's store leads to an image whose configuration has the id's digest.",
+        store::images,
+    ),
+    error("store.layers", "Every layer of a preloaded image is known to the store, on top of the right one.", store::known),
+    error("store.driver", "overlay2 finds every preloaded layer and those below it.", store::driver),
+    error(
+        "store.archives",
+        "Every preloaded layer can be given out again with its digest, and its files have the owners, permissions and attributes of its archive.",
+        store::archives,
     ),
     error("users.login", "Somebody can log in: an SSH key with an SSH server, or a password.", users::login),
     error("users.open", "No account with a shell opens without a password.", users::open),

@@ -7,6 +7,7 @@ use hcl_firstboot::key::{self, ClusterKey};
 
 use super::evidence::{elf_of, names_in};
 use crate::{
+    engine_store::Survey,
     image::disk::{Root, Superblock, Tree},
     inspect::{
         accounts::{self, Account},
@@ -78,6 +79,8 @@ pub struct System {
     pub engine: Option<(String, Option<Elf>)>,
     /// `/etc/docker/daemon.json`.
     pub daemon_json: Option<String>,
+    /// The engine's image store, where there is one.
+    pub store: Option<Survey>,
     /// The engine's unit and its drop-ins, one after the other.
     pub engine_unit: String,
     /// Files that must differ from card to card, with their length.
@@ -141,6 +144,7 @@ impl System {
             cluster_key: cluster_key(root)?,
             engine,
             daemon_json: text("/etc/docker/daemon.json")?,
+            store: None,
             engine_unit: String::new(),
             baked_in: baked_in(root)?,
             machine_id: text("/etc/machine-id")?,
@@ -155,6 +159,8 @@ impl System {
         system.find_units(root)?;
         step.detail("programs");
         system.find_programs(root)?;
+        step.detail("container images");
+        system.store = Survey::gather(root)?;
         Ok(system)
     }
 

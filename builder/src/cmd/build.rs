@@ -43,6 +43,9 @@ pub struct Input {
     /// Folder of the clusters' keys, instead of the one in your configuration folder
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
+    /// Lay no cluster key and no login into the image, so that it can be shared; `hcl-image key` adds them
+    #[arg(long)]
+    no_key: bool,
     /// Folder for what is downloaded and made once, instead of the one in your cache folder
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -61,6 +64,7 @@ impl Input {
             output: None,
             cache: self.cache,
             keys: self.keys,
+            no_key: self.no_key,
             node_program: self.node_program,
             mirror: self.mirror,
             locked,

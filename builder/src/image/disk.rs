@@ -29,7 +29,7 @@ pub use self::{
     ext4_superblock::Superblock,
     fat::Fat,
     identify::{FsKind, Identity},
-    root::{Root, Stat},
+    root::{Inodes, Root, Stat},
     tree::{Entry, FileKind, Metadata, Tree},
     volume::{Volume, VolumeReader},
 };

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     accounts::{Account, Database},
-    bootfiles,
+    bootfiles, engine_store,
     plan::{Edit, Plan},
 };
 
@@ -89,6 +89,12 @@ fn apply_one(edit: &Edit, boot: &mut fat::Editor, root: &mut ext4::Editor, epoch
             let after = bootfiles::add_settings(&before, lines);
             if after == before { Ok(()) } else { boot.write(CONFIG, after.as_bytes()) }
         }
+        Edit::Images(images) => engine_store::write(images, root, epoch as i64).map(drop),
+        Edit::Archives(images) => images.iter().try_for_each(|image| {
+            let path = engine_store::bundle_path(image)?;
+            let entry = Entry { path, node: Node::File(Content::Bytes(Vec::new())), meta: Meta::root(0o644, epoch as i64) };
+            root.put_stream(&entry, &mut engine_store::bundle(image)?)
+        }),
     }
 }
 

@@ -137,6 +137,23 @@ impl Editor {
         self.set_meta(ino, path, meta).with_context(|| format!("changing {}", path.display()))
     }
 
+    /// Overwrites the content of the regular file at `path` with zeros where it lies, so that nothing of it stays when its blocks
+    /// are given back. Where there is none, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn wipe(&mut self, path: &Path) -> Result<()> {
+        let Some(ino) = self.lookup(path, false)? else { return Ok(()) };
+        let inode = self.fs.stat_ino(ino)?;
+        if !inode.is_file() {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(inode.size).context("a file too large for memory")?];
+        self.fs.apply_pwrite_ino(ino, 0, &zeros).with_context(|| format!("overwriting {}", path.display()))?;
+        Ok(())
+    }
+
     /// Names in the directory at `path`, sorted; empty where there is none.
     ///
     /// # Errors
@@ -170,9 +187,9 @@ impl Editor {
                 self.remove(&path.join(child))?;
             }
             self.folders.clear();
-            self.fs.apply_rmdir_at(parent, name.as_bytes()).with_context(|| format!("removing {}", path.display()))?;
+            self.fs.apply_rmdir_at(parent, &name).with_context(|| format!("removing {}", path.display()))?;
         } else {
-            self.fs.apply_unlink_at(parent, name.as_bytes()).with_context(|| format!("removing {}", path.display()))?;
+            self.fs.apply_unlink_at(parent, &name).with_context(|| format!("removing {}", path.display()))?;
         }
         Ok(true)
     }
@@ -211,7 +228,6 @@ impl Editor {
             return self.set_meta(ROOT, Path::new("/"), &entry.meta);
         }
         let (parent, name) = self.parent(&entry.path)?;
-        let name = name.as_bytes().to_vec();
         let existing = match self.fs.lookup_at(parent, &name) {
             Ok(ino) => Some((ino, self.fs.stat_ino(ino)?)),
             Err(fs_ext4::error::Error::NotFound) => None,
@@ -330,8 +346,8 @@ impl Editor {
     }
 
     /// Directory and name of `path`; missing directories on the way are made.
-    fn parent(&mut self, path: &Path) -> Result<(u32, String)> {
-        let name = path.file_name().and_then(|name| name.to_str()).context("the path ends in no usable name")?.to_owned();
+    fn parent(&mut self, path: &Path) -> Result<(u32, Vec<u8>)> {
+        let name = path.file_name().context("the path ends in no usable name")?.as_encoded_bytes().to_vec();
         let folder = path.parent().unwrap_or(Path::new("/"));
         if let Some(ino) = self.folders.get(folder) {
             return Ok((*ino, name));

@@ -17,11 +17,12 @@ const PIECE: usize = 1 << 20;
 const UNIT: u64 = 4 * Bytes::MIB;
 
 /// Enlarges root partition `number` of the image at `path`, open as `file`, so that `need` bytes are free in it. `None` if they are.
+/// What the tools date counts as changed at `epoch`, in seconds since 1970.
 ///
 /// # Errors
 ///
 /// The root partition is not the last one, `resize2fs` is missing or fails, or the disk is full.
-pub fn root(file: &Arc<File>, path: &Path, number: u32, need: Bytes) -> Result<Option<Bytes>> {
+pub fn root(file: &Arc<File>, path: &Path, number: u32, need: Bytes, epoch: u64) -> Result<Option<Bytes>> {
     let disk = Disk::from_raw(file.try_clone().context("opening the image again")?, path)?;
     let free = disk.root()?.context("there is no root file system")?.superblock().free();
     if free >= need {
@@ -43,8 +44,11 @@ pub fn root(file: &Arc<File>, path: &Path, number: u32, need: Bytes) -> Result<O
         .context("creating a work file")?;
     copy(file, partition.offset(), work.as_file(), 0, partition.size.bytes().0).context("taking out the root file system")?;
     work.as_file().set_len(size.0).context("making room for the root file system")?;
-    Tool::new("e2fsck", "e2fsprogs").arg("-fp").arg(work.path()).output().context("checking the base's root file system")?;
-    Tool::new("resize2fs", "e2fsprogs").arg(work.path()).output().context("growing the root file system")?;
+    // libext2fs and e2fsck each have a variable of their own for that.
+    let time = epoch.to_string();
+    let tool = |name| Tool::new(name, "e2fsprogs").env("E2FSPROGS_FAKE_TIME", &time).env("E2FSCK_TIME", &time);
+    tool("e2fsck").arg("-fp").arg(work.path()).output().context("checking the base's root file system")?;
+    tool("resize2fs").arg(work.path()).output().context("growing the root file system")?;
 
     let mut grown = table.clone();
     for entry in grown.partitions.iter_mut().filter(|entry| entry.number == number) {

@@ -24,10 +24,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 pub use compress::Compression;
+pub use sides::Sides;
 
 mod bmap;
 mod compress;
 mod pass;
+mod sides;
 mod used;
 
 use crate::{

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
+use hcl_firstboot::key;
 
 use crate::image::disk::{Disk, Entry, FileKind, Tree};
 
@@ -14,7 +15,7 @@ const BOOT_MOUNTS: [&str; 2] = ["/boot/firmware", "/boot"];
 ///
 /// # Errors
 ///
-/// If there is nothing at `path`, or reading or writing fails.
+/// If there is nothing at `path`, it is the cluster key, or reading or writing fails.
 pub fn show(disk: &Disk, path: &str, out: &mut dyn Write) -> Result<()> {
     let (tree, inner) = locate(disk, path)?;
     match tree.metadata(&inner)? {
@@ -51,6 +52,11 @@ fn locate(disk: &Disk, path: &str) -> Result<(Box<dyn Tree>, String)> {
         if empty && disk.boot_number()?.is_some() {
             return Ok((boot()?, rest.to_owned()));
         }
+    }
+    // What is shown ends up in logs, tickets and screens.
+    let real = |path: &str| root.canonical(path).ok();
+    if real(path).is_some_and(|file| Some(file) == real(key::PATH)) {
+        bail!("{path} is the cluster key, which is never shown: `hcl-image check` says whether it is right");
     }
     Ok((Box::new(root), path.to_owned()))
 }

@@ -162,8 +162,11 @@ fn render_system(text: &mut String, system: &SystemReport) {
             field(text, "engine", &format!("{} {version} ({elf})", engine.program));
             let json = engine.daemon_json.as_ref().map_or_else(|| "none or no JSON".to_owned(), ToString::to_string);
             field(text, "daemon.json", &json);
-            let names: Vec<&str> = engine.images.keys().map(String::as_str).collect();
-            field(text, "images", &none_if_empty(names.join(" ")));
+            field(text, "images", if engine.images.is_empty() { "none" } else { "" });
+            for (name, image) in &engine.images {
+                let id = image.id.trim_start_matches("sha256:");
+                field(text, "", &format!("{name}  {}  {}", id.get(..12).unwrap_or(id), Bytes(image.size)));
+            }
         }
     }
     match &system.node {

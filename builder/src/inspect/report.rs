@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     check::{ENGINES, NODE_PROGRAM, boards_on},
+    engine_store,
     image::disk::{Compression, Disk, Fat, FsKind, Root, Superblock, Tree, Volume},
     manifest::Board,
 };
@@ -158,7 +159,16 @@ pub struct EngineReport {
     /// `/etc/docker/daemon.json`, as it is.
     pub daemon_json: Option<serde_json::Value>,
     /// Images in the store, by name.
-    pub images: BTreeMap<String, String>,
+    pub images: BTreeMap<String, ImageReport>,
+}
+
+/// A preloaded container image.
+#[derive(Debug, Serialize)]
+pub struct ImageReport {
+    /// Its id.
+    pub id: String,
+    /// Bytes of its layers as the engine counts them.
+    pub size: u64,
 }
 
 /// The node program.
@@ -319,7 +329,10 @@ fn system(root: &Root) -> Result<SystemReport> {
                 elf: program(path)?,
                 version: versions.get("docker.io").or_else(|| versions.get("docker-ce")).cloned(),
                 daemon_json: json("/etc/docker/daemon.json")?,
-                images: images(json("/var/lib/docker/image/overlay2/repositories.json")?),
+                images: engine_store::list(root)?
+                    .into_iter()
+                    .map(|(name, id, size)| (name, ImageReport { id, size: size.0 }))
+                    .collect(),
             });
         }
     }
@@ -351,16 +364,4 @@ fn system(root: &Root) -> Result<SystemReport> {
         node,
         image_json: json("/usr/share/hcl/image.json")?,
     })
-}
-
-/// Names and ids out of Docker's `repositories.json`.
-fn images(repositories: Option<serde_json::Value>) -> BTreeMap<String, String> {
-    let mut images = BTreeMap::new();
-    let repositories = repositories.as_ref().and_then(|json| json["Repositories"].as_object());
-    for names in repositories.into_iter().flat_map(|repositories| repositories.values()).filter_map(|names| names.as_object()) {
-        for (name, id) in names.iter().filter(|(name, _)| !name.contains('@')) {
-            images.insert(name.clone(), id.as_str().unwrap_or_default().to_owned());
-        }
-    }
-    images
 }

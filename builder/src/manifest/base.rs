@@ -88,7 +88,7 @@ pub enum Download {
     },
 }
 
-fn exact<S: serde::Serializer>(size: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn exact<S: serde::Serializer>(size: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
     size.map(|size| size.0).serialize(serializer)
 }
 

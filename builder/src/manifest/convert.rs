@@ -1,5 +1,7 @@
 //! From the keys of the file to a [`Manifest`]: defaults, paths, and what only several keys together can get wrong.
 
+mod container;
+
 use std::path::Path;
 
 use super::{
@@ -31,7 +33,9 @@ pub(super) fn convert(file: ManifestFile, stem: &str, sources: &Sources) -> Resu
     }
     let overlays = file.overlays.into_iter().filter_map(|overlay| context.folder("overlays", overlay)).collect();
     let user = context.user(file.user);
-    let files = file.files.into_iter().enumerate().filter_map(|(index, file)| context.file(index, file)).collect();
+    let images = context.images(file.images, base.as_ref(), file.engine.kind);
+    let files =
+        file.files.into_iter().enumerate().filter_map(|(index, file)| context.file(format!("files[{index}]"), file)).collect();
     match (name, base) {
         (Some(name), Some(base)) if context.problems.is_empty() => Ok(Manifest {
             name,
@@ -43,6 +47,7 @@ pub(super) fn convert(file: ManifestFile, stem: &str, sources: &Sources) -> Resu
             node: file.node,
             engine: file.engine,
             output: file.output,
+            images,
             files,
         }),
         _ => Err(context.problems),
@@ -255,8 +260,7 @@ impl Context<'_> {
         keys
     }
 
-    fn file(&mut self, index: usize, Placed { value: file, place }: Placed<FileTable>) -> Option<FileEntry> {
-        let key = format!("files[{index}]");
+    fn file(&mut self, key: String, Placed { value: file, place }: Placed<FileTable>) -> Option<FileEntry> {
         let mut kinds = Vec::new();
         kinds.extend(file.content.map(FileKind::Content));
         if let Some(source) = file.source {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::{
     base::{Arch, PackageName},
     board::Board,
+    container::{OciName, file::OciImageFile},
     output::{Engine, Output, Size},
     payload::{Device, ImagePath, Mode, XattrValue},
     place::Placed,
@@ -47,6 +48,9 @@ pub(super) struct ManifestFile {
     pub engine: Engine,
     /// The image file.
     pub output: Output,
+    /// Container images that lie in the engine's store before the first boot, each an `[images.NAME]` table. On a node
+    /// `/etc/hcl/images.json` says which reference belongs to which name.
+    pub images: BTreeMap<OciName, Placed<OciImageFile>>,
     /// Single files, links and devices, laid after the overlays, each a `[[files]]` table.
     pub files: Vec<Placed<FileTable>>,
 }
@@ -107,7 +111,7 @@ pub(super) struct DownloadFile {
 }
 
 /// 64 hexadecimal digits.
-struct DigestText;
+pub(super) struct DigestText;
 super::text::schema!(DigestText, "^(sha256:)?[0-9a-fA-F]{64}$");
 
 /// The one user of the image. Nobody else can log in, and there is no default password.

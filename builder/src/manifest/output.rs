@@ -15,6 +15,9 @@ pub struct Engine {
     pub kind: EngineKind,
     /// Debian packages that bring the engine; unused with `none`
     pub packages: Vec<PackageName>,
+    /// How container images get into the engine: `store`, written into its store by the build, or `load`, as archives that the
+    /// node loads on its first start, for an engine that would not take the store
+    pub preload: Preload,
     /// A container's log is cut at this size (1M to 1G): SD cards are small and wear out
     #[serde(deserialize_with = "log_size", serialize_with = "write_size")]
     #[schemars(with = "Size")]
@@ -35,12 +38,23 @@ pub enum EngineKind {
     None,
 }
 
+/// How container images get into the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Preload {
+    /// Into the engine's store, by the build
+    Store,
+    /// As archives in the image, by the node on its first start
+    Load,
+}
+
 impl Default for Engine {
     fn default() -> Self {
         let package = |name: &str| PackageName { name: name.to_owned(), architecture: None };
         Self {
             kind: EngineKind::Docker,
             packages: ["docker.io", "docker-cli", "docker-compose"].map(package).to_vec(),
+            preload: Preload::Store,
             log_size: Bytes(5 * Bytes::MIB),
             log_files: 3,
         }

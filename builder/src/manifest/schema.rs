@@ -72,6 +72,53 @@ kitchen.toml:10:9: `node.vlan`: …
 ";
 
 const CLOSING: &str = "
+## Container images
+
+They lie in the engine's store before the first boot: `docker images` lists them and `docker run` starts them with nothing to
+pull and nothing to load. The default manifest has Consul, HAProxy and busybox, all from Debian. One more, from each source:
+
+```toml
+[images.redis]                       # Debian packages: their files and those of what they need
+reference = \"lab/redis:8\"
+entrypoint = [\"/usr/bin/redis-server\"]
+debian = { packages = [\"redis-server\"] }
+
+[images.hello]                       # a static program and nothing else
+reference = \"lab/hello:1\"
+binary = { path = \"hello\", install = \"/hello\" }
+
+[images.mine]                        # what `docker save` wrote, or an OCI layout
+reference = \"lab/mine:2\"
+archive = { path = \"mine.tar\" }
+
+[images.other]                       # a registry, by digest
+reference = \"lab/other:3\"
+registry = { image = \"registry.example/lab/other@sha256:0123…\" }
+
+[images.haproxy]                     # not wanted from an included manifest
+omit = true
+```
+
+- From Debian packages: no script of a package runs; `/usr` is merged; manuals, translations, init scripts and units stay out,
+  `/usr/share/doc/*/copyright` stays in. Users beyond root and nobody, and folders that a script would have made, are named in
+  `files`. The layer is the same bytes for the same lock.
+- A saved image or one from a registry keeps its configuration byte by byte, and so its id, unless the manifest says something
+  else about it: then `entrypoint`, `env`, … change the configuration, and `files` become one more layer.
+- The lock pins each package by SHA-256, a file by its own, an image in a registry by its manifest's. `hcl-image plan` lists them.
+- `/usr/share/hcl/image.spdx.json` in the image names the packages of each layer with the licences that their copyright files
+  list, `/usr/share/hcl/image.json` the ids.
+
+Consul comes from Debian 11 \"bullseye\", the last release with it, whose support has ended. The build names what is known to be
+open in that version. It is MPL-2.0; from 1.17 on Consul is under BUSL-1.1, which is no free licence: that is for you to judge
+when you give another one. For another Consul, or when bullseye has left the mirrors:
+
+```toml
+[images.consul]
+reference = \"hcl/consul:1.20.2\"
+archive = { path = \"consul.tar\" }    # docker save hashicorp/consul:1.20.2, pulled with --platform linux/arm/v7
+entrypoint = [\"/bin/consul\"]
+```
+
 ## The cluster key
 
 It stands in no manifest. The first build for a name in `node.cluster` makes it, from the system's random source:
@@ -79,6 +126,9 @@ It stands in no manifest. The first build for a name in `node.cluster` makes it,
 `/etc/hcl/cluster.key`, root:root 0600, whether the manifest names SSH keys or not. Images of one key make one cluster; copy the
 file to build for the same cluster elsewhere. The lock and the summary show the cluster id, which is derived from the key and
 no secret. The image file holds the key, so its mode is 0600.
+
+`hcl-image build --no-key` lays neither the key nor a login of this machine into the image, so that it can be shared; `hcl-image key IMAGE` adds both
+([who trusts whom](trust.md)).
 
 ## Sizes
 
@@ -96,7 +146,9 @@ fn table(name: &str, schema: &Map<String, Value>, page: &mut String) {
             page.push_str(&format!("{}\n", one_line(text)));
         }
     }
-    let (tables, plain): (Vec<_>, Vec<_>) = keys.iter().partition(|(_, value)| inner_table(value).is_some());
+    // The files of a container image have the keys of the manifest's own, which are explained there.
+    let told = |key: &str| key == "files" && !name.is_empty();
+    let (tables, plain): (Vec<_>, Vec<_>) = keys.iter().partition(|(key, value)| inner_table(value).is_some() && !told(key));
     if !plain.is_empty() {
         page.push_str("\n| key | value | meaning |\n| --- | --- | --- |\n");
     }
@@ -110,7 +162,11 @@ fn table(name: &str, schema: &Map<String, Value>, page: &mut String) {
     for (key, value) in tables {
         let Some((inner, many)) = inner_table(value) else { continue };
         let prefix = if name.is_empty() { String::new() } else { format!("{}.", name.trim_matches(['[', ']'])) };
-        let full = if many { format!("[[{prefix}{key}]]") } else { format!("[{prefix}{key}]") };
+        let full = match many {
+            Many::One => format!("[{prefix}{key}]"),
+            Many::Array => format!("[[{prefix}{key}]]"),
+            Many::Named => format!("[{prefix}{key}.NAME]"),
+        };
         let mut inner = inner.clone();
         // What the key says about itself is closer to the reader than what its type says.
         if let Some(text) = value.get("description") {
@@ -120,14 +176,29 @@ fn table(name: &str, schema: &Map<String, Value>, page: &mut String) {
     }
 }
 
-/// The table that a key holds (or an array of), if it has keys of its own.
-fn inner_table(value: &Value) -> Option<(&Map<String, Value>, bool)> {
+/// How many tables a key holds.
+#[derive(Clone, Copy)]
+enum Many {
+    One,
+    Array,
+    /// Under names of the user's choice.
+    Named,
+}
+
+/// The table that a key holds (or many of), if it has keys of its own.
+fn inner_table(value: &Value) -> Option<(&Map<String, Value>, Many)> {
     let object = value.as_object()?;
     if object.contains_key("properties") {
-        return Some((object, false));
+        return Some((object, Many::One));
     }
     if let Some(items) = object.get("items") {
-        return inner_table(items).map(|(inner, _)| (inner, true));
+        return inner_table(items).map(|(inner, _)| (inner, Many::Array));
+    }
+    // Names that have to fit a pattern are pattern properties.
+    let named = object.get("additionalProperties").filter(|named| named.is_object());
+    let named = named.or_else(|| object.get("patternProperties")?.as_object()?.values().next());
+    if let Some(named) = named {
+        return inner_table(named).map(|(inner, _)| (inner, Many::Named));
     }
     let choices = object.get("anyOf").and_then(Value::as_array)?;
     let tables: Vec<_> = choices.iter().filter(|choice| choice.get("type") != Some(&Value::from("null"))).collect();

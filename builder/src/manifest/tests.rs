@@ -1,3 +1,5 @@
+mod images;
+
 use std::{fs, path::Path};
 
 use proptest::prelude::*;
@@ -61,7 +63,10 @@ fn one_error_in_one_file() {
     for (text, expected) in [
         ("bords = [\"pi3\"]", "a.toml:5:1: unknown key `bords`: did you mean `boards`?"),
         ("[node]\nvlna = 3", "a.toml:6:1: unknown key `node.vlna`: did you mean `node.vlan`?"),
-        ("[engine]\nzzz = 3", "a.toml:6:1: unknown key `engine.zzz`: here go `kind`, `packages`, `log_size`, `log_files`"),
+        (
+            "[engine]\nzzz = 3",
+            "a.toml:6:1: unknown key `engine.zzz`: here go `kind`, `packages`, `preload`, `log_size`, `log_files`",
+        ),
         ("name = 3", "a.toml:5:8: `name`: a text in quotes is expected, this is the number 3"),
         (
             "name = \"Ü\"",

@@ -219,7 +219,7 @@ fn label_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
-fn label(text: &str, what: &str, most: usize) -> Result<(), String> {
+pub(super) fn label(text: &str, what: &str, most: usize) -> Result<(), String> {
     if text.is_empty() {
         Err(format!("{what} must not be empty"))
     } else if text.len() > most {

@@ -128,20 +128,38 @@ fn convert(value: &DeValue<'_>, place: Place, source: usize, problems: &mut Vec<
 
 /// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced whole.
 ///
-/// `base` is the one exception: it has one table a kind, and naming another kind replaces the whole.
+/// `base` and the tables in `images` are the exceptions: each has one table a kind of source, and naming another kind
+/// replaces the whole.
 pub(super) fn merge(lower: &mut Table, upper: Table) {
+    merge_at(&mut Vec::new(), lower, upper);
+}
+
+/// The kinds of source that a container image can have.
+const IMAGE_KINDS: [&str; 4] = ["debian", "binary", "archive", "registry"];
+
+/// [`merge`] of what stands at `path`.
+fn merge_at(path: &mut Vec<String>, lower: &mut Table, upper: Table) {
     for (key, entry) in upper {
-        let other_kind = |below: &Table, above: &Table| key == "base" && above.keys().any(|kind| !below.contains_key(kind));
+        path.push(key.clone());
+        let other_kind = |below: &Table, above: &Table| {
+            let other = |kind: &String| !below.contains_key(kind);
+            match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["base"] => above.keys().any(other),
+                ["images", _] => above.keys().filter(|key| IMAGE_KINDS.contains(&key.as_str())).any(other),
+                _ => false,
+            }
+        };
         match (lower.get_mut(&key).map(|below| &mut below.node.value), entry) {
             (Some(Value::Table(below)), Entry { node: Node { value: Value::Table(above), .. }, .. })
                 if !other_kind(below, &above) =>
             {
-                merge(below, above);
+                merge_at(path, below, above);
             }
             (_, entry) => {
                 lower.insert(key, entry);
             }
         }
+        path.pop();
     }
 }
 

@@ -53,6 +53,14 @@ impl fmt::Display for Edit {
             ),
             Self::KernelParameters(words) => write!(f, "cmdline {}", words.join(" ")),
             Self::FirmwareSettings(lines) => write!(f, "config  {}", lines.join(", ")),
+            Self::Images(images) | Self::Archives(images) => {
+                let shown = images.iter().map(|image| {
+                    let bytes = Bytes(image.layers.iter().map(|layer| layer.size.0).sum());
+                    format!("{} {} ({bytes} in {} layers)", image.reference, image.id().short(), image.layers.len())
+                });
+                let word = if matches!(self, Self::Images(_)) { "images  " } else { "archive " };
+                write!(f, "{word}{}", shown.collect::<Vec<_>>().join(", "))
+            }
         }
     }
 }

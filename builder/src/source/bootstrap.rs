@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use self::{hooks::NATIVE, work::Work};
-use super::tool::{Tool, is_installed};
+use super::{
+    deb,
+    tool::{Tool, is_installed},
+};
 use crate::{
     lock::{BootstrapLock, PackageLock},
     progress::Reporter,
@@ -179,7 +182,7 @@ fn write_archive(folder: &Path, debs: &[(PackageLock, PathBuf)]) -> Result<()> {
         fs::hard_link(deb, &target)
             .or_else(|_| fs::copy(deb, &target).map(drop))
             .with_context(|| format!("copying {} to {}", deb.display(), target.display()))?;
-        let control = deb_member(deb, "control.tar", |path, entry| {
+        let control = deb::member(deb, "control.tar", |path, entry| {
             let mut text = String::new();
             (path == Path::new("control")).then(|| entry.read_to_string(&mut text).map(|_| text)).transpose()
         })?;
@@ -188,36 +191,6 @@ fn write_archive(folder: &Path, debs: &[(PackageLock, PathBuf)]) -> Result<()> {
         index.push_str(&format!("\nFilename: ./{name}\nSize: {}\nSHA256: {}\n\n", package.size, package.sha256));
     }
     fs::write(folder.join("Packages"), index).context("writing the index of the package archive")
-}
-
-/// Calls `each` for every entry of the inner archive whose name starts with `member`.
-fn deb_member<T>(
-    deb: &Path,
-    member: &str,
-    mut each: impl FnMut(&Path, &mut dyn Read) -> std::io::Result<Option<T>>,
-) -> Result<Vec<T>> {
-    let mut found = Vec::new();
-    let mut outer = ar::Archive::new(File::open(deb).with_context(|| format!("opening {}", deb.display()))?);
-    while let Some(entry) = outer.next_entry() {
-        let entry = entry.with_context(|| format!("{}: damaged", deb.display()))?;
-        let name = String::from_utf8_lossy(entry.header().identifier()).trim_end_matches('/').to_owned();
-        let Some(suffix) = name.strip_prefix(member) else { continue };
-        let reader: Box<dyn Read> = match suffix {
-            "" => Box::new(entry),
-            ".xz" => Box::new(liblzma::read::XzDecoder::new(entry)),
-            ".zst" => Box::new(zstd::Decoder::new(entry).with_context(|| format!("{}: {name}", deb.display()))?),
-            ".gz" => Box::new(flate2::read::GzDecoder::new(entry)),
-            _ => bail!("{}: {name} is compressed in a way that this program does not know", deb.display()),
-        };
-        let mut inner = tar::Archive::new(reader);
-        for entry in inner.entries().with_context(|| format!("{}: {name}", deb.display()))? {
-            let mut entry = entry.with_context(|| format!("{}: {name} is damaged", deb.display()))?;
-            let path = entry.path().with_context(|| format!("{}: {name}", deb.display()))?.into_owned();
-            let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
-            found.extend(each(&path, &mut entry).with_context(|| format!("{}: {name}: {}", deb.display(), path.display()))?);
-        }
-    }
-    Ok(found)
 }
 
 /// Unpacks the stand-ins and the libraries that they need.

@@ -18,13 +18,17 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::origin::Origin;
 use self::{feed::Feed, local::Local};
+pub use self::{
+    http::{Told, Worth, ask},
+    origin::Origin,
+};
 use crate::{
     cache::{Begin, Cache, Entry, Pending},
     progress::Reporter,
@@ -74,18 +78,42 @@ pub struct Downloads {
     reporter: Reporter,
     patience: Patience,
     largest: Bytes,
+    authority: Option<Arc<dyn Authority>>,
+}
+
+/// Knows what a server wants to see in `Authorization`. Asked before every request, since a token may have ended.
+pub trait Authority: std::fmt::Debug + Send + Sync {
+    /// The header's value; none where none is wanted.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had.
+    fn authorization(&self) -> Result<Option<String>>;
 }
 
 impl Downloads {
     /// Downloads into `cache`.
     pub fn new(cache: &Cache, reporter: &Reporter) -> Self {
-        Self { cache: cache.clone(), reporter: reporter.clone(), patience: Patience::default(), largest: LARGEST }
+        Self {
+            cache: cache.clone(),
+            reporter: reporter.clone(),
+            patience: Patience::default(),
+            largest: LARGEST,
+            authority: None,
+        }
     }
 
     /// With other limits than the usual ones: how long to wait, and how large a raw image may be.
     #[must_use]
     pub fn limits(mut self, patience: Patience, largest: Bytes) -> Self {
         (self.patience, self.largest) = (patience, largest);
+        self
+    }
+
+    /// For a server that wants to be shown something.
+    #[must_use]
+    pub fn authorised(mut self, authority: Arc<dyn Authority>) -> Self {
+        self.authority = Some(authority);
         self
     }
 
@@ -154,7 +182,8 @@ impl Downloads {
     fn source(&self, request: &Request, pending: &Pending, partial: File, keep: bool) -> Result<Box<dyn Source>> {
         Ok(match &request.origin {
             Origin::Url(url) => {
-                Box::new(Feed::open(url, request, partial, pending.path(), self.patience.clone(), self.reporter.clone())?)
+                let manners = (self.patience.clone(), self.authority.clone());
+                Box::new(Feed::open(url, request, partial, pending.path(), manners, self.reporter.clone())?)
             }
             Origin::File(path) => Box::new(Local::open(path, request, keep.then_some(partial), &self.reporter)?),
         })

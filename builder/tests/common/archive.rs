@@ -110,15 +110,17 @@ pub fn suite(name: &str, fault: Fault, key: &Key, other: &Key) -> BTreeMap<Strin
 
 fn index(architecture: &str) -> String {
     let names: &[&str] = match architecture {
-        "armhf" => &["apt", "base-files", "hello"],
+        "armhf" => &["apt", "base-files", "hello", "served"],
         "arm64" => &["linux-image-arm64"],
         _ => &TOOL_PACKAGES,
     };
     let stanza = |name: &&str| {
         let essential = if *name == "base-files" { "Essential: yes\n" } else { "" };
+        // adduser is nowhere: what makes a container image of the package takes it to be there.
+        let needs = if *name == "served" { "Depends: adduser, hello\n" } else { "" };
         let digest = Digest::of(name.as_bytes());
         format!(
-            "Package: {name}\nVersion: 1\nArchitecture: {architecture}\n{essential}Maintainer: Nobody <nobody@hcl.invalid>\n\
+            "Package: {name}\nVersion: 1\nArchitecture: {architecture}\n{essential}{needs}Maintainer: Nobody <nobody@hcl.invalid>\n\
              Description: nothing\nFilename: pool/{name}_1_{architecture}.deb\nSize: {}\nSHA256: {digest}\n",
             name.len()
         )

@@ -11,12 +11,19 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use hcl_image::{
-    image::table::{Layout, PartitionTable, TableKind},
+    engine_store,
+    image::{
+        ext4,
+        overlay::Overlay,
+        table::{Layout, PartitionTable, TableKind},
+    },
     manifest::Board,
-    units::Bytes,
+    oci::{ContainerImage, Layer, Packing},
+    units::{Bytes, Digest},
 };
 use uuid::Uuid;
 
@@ -51,6 +58,8 @@ pub struct Fixture {
     pub mke2fs: Vec<String>,
     pub boot: BTreeMap<String, Vec<u8>>,
     pub root: BTreeMap<String, Item>,
+    /// Container images in the engine's store: name and archives of the layers.
+    pub images: Vec<(&'static str, Vec<Vec<u8>>)>,
     pub damage: Vec<Damage>,
 }
 
@@ -64,6 +73,7 @@ impl Fixture {
             mke2fs: Vec::new(),
             boot: BTreeMap::new(),
             root: BTreeMap::new(),
+            images: vec![("hcl/consul:1.8.7", layers())],
             damage: Vec::new(),
         };
         fixture.fill_boot();
@@ -114,13 +124,9 @@ impl Fixture {
         self.file("/etc/hcl/node.toml", "vlan = 200\n");
         self.root.insert("/etc/hcl/cluster.key".into(), Item::File(0o600, format!("{CLUSTER_KEY}\n").into()));
         self.file("/usr/share/hcl/image.json", "{\"name\": \"fixture\"}\n");
-        self.file(
-            "/var/lib/docker/image/overlay2/repositories.json",
-            "{\"Repositories\": {\"hcl/consul\": {\"hcl/consul:1.8.7\": \"sha256:00\"}}}",
-        );
         self.file(&format!("/usr/lib/modules/{KERNEL}/modules.builtin"), "kernel/fs/fat/vfat.ko\n");
         self.file(&format!("/usr/lib/modules/{KERNEL}/kernel/fs/ext4/ext4.ko.xz"), "module");
-        for unit in ["ssh.service", "docker.service", "hcl-firstboot.service"] {
+        for unit in ["ssh.service", "docker.service", "hcl-firstboot.service", "hcl-cluster.service"] {
             let path = format!("/usr/lib/systemd/system/{unit}");
             self.file(&path, "[Service]\nExecStart=/bin/true\n");
             self.root.insert(format!("/etc/systemd/system/multi-user.target.wants/{unit}"), Item::Link(path));
@@ -176,10 +182,33 @@ impl Fixture {
         drop(file);
         self.build_boot(folder, name, &image, &table);
         self.build_root(folder, name, &image, &table);
+        if !self.images.is_empty() {
+            edit(&image, |editor| {
+                engine_store::write(&self.container_images(folder), editor, 0).unwrap();
+            });
+        }
         for damage in &self.damage {
             damage(&image);
         }
         image
+    }
+
+    fn container_images(&self, folder: &Path) -> Vec<ContainerImage> {
+        let image = |(reference, archives): &(&str, Vec<Vec<u8>>)| {
+            let layers: Vec<Layer> = archives
+                .iter()
+                .map(|archive| {
+                    let diff_id = Digest::of(archive);
+                    let path = folder.join(diff_id.to_string());
+                    fs::write(&path, archive).unwrap();
+                    Layer { diff_id, size: Bytes(archive.len() as u64), path, packing: Packing::Plain }
+                })
+                .collect();
+            let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
+            let config = format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":{diff_ids:?}}}}}"#);
+            ContainerImage { reference: (*reference).to_owned(), config: config.into(), layers }
+        };
+        self.images.iter().map(image).collect()
     }
 
     fn build_boot(&self, folder: &Path, name: &str, image: &Path, table: &PartitionTable) {
@@ -234,6 +263,34 @@ impl Fixture {
             run("debugfs", "e2fsprogs", &["-w", "-R", "set_inode_field /etc/hcl/cluster.key uid 0", &device]);
         }
     }
+}
+
+/// Two layers: one with a setuid program and a file, and one that removes the file.
+fn layers() -> Vec<Vec<u8>> {
+    let archive = |members: &[(&str, u32, &str)]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, mode, content) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(*mode);
+            header.set_size(content.len() as u64);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    };
+    vec![archive(&[("bin/consul", 0o4755, "program"), ("etc/gone", 0o644, "gone")]), archive(&[("etc/.wh.gone", 0o644, "")])]
+}
+
+/// Edits the root file system of an image.
+pub fn edit(image: &Path, change: impl FnOnce(&mut ext4::Editor)) {
+    let file = Arc::new(OpenOptions::new().read(true).write(true).open(image).unwrap());
+    let root = table(image).partition(2).unwrap().clone();
+    let overlay = Overlay::new(file, root.offset(), root.size.bytes().0).unwrap();
+    let mut editor = ext4::Editor::open(Arc::new(overlay), 0).unwrap();
+    change(&mut editor);
+    editor.finish().unwrap();
 }
 
 /// Runs a tool; a missing one says what to install.

@@ -124,7 +124,7 @@ impl World {
         fs::create_dir(folder.path().join("out")).expect("room");
         let mark = format!("HCL_TEST_MARK={}", folder.path().display());
         let world = Self { folder, cache, tmp, mark };
-        for kind in ["debian", "download"] {
+        for kind in ["debian", "download", "layer"] {
             world.fill(kind);
         }
         world

@@ -60,17 +60,20 @@ pub(super) fn node_program(evidence: &Evidence) -> Vec<String> {
 
 pub(super) fn node_unit(evidence: &Evidence) -> Vec<String> {
     let Some(system) = evidence.system() else { return Vec::new() };
-    if system.is_enabled("hcl-firstboot.service") {
-        return Vec::new();
-    }
-    let why = if system.masked.contains("hcl-firstboot.service") {
-        "is masked"
-    } else if system.units.contains("hcl-firstboot.service") {
-        "is not enabled: link it into /etc/systemd/system/multi-user.target.wants"
-    } else {
-        "is missing"
+    let wrong = |unit: &&str| {
+        if system.is_enabled(unit) {
+            return None;
+        }
+        let why = if system.masked.contains(*unit) {
+            "is masked"
+        } else if system.units.contains(*unit) {
+            "is not enabled: link it into /etc/systemd/system/multi-user.target.wants"
+        } else {
+            "is missing"
+        };
+        Some(format!("{unit} {why}"))
     };
-    vec![format!("hcl-firstboot.service {why}")]
+    ["hcl-firstboot.service", "hcl-cluster.service"].iter().filter_map(wrong).collect()
 }
 
 pub(super) fn present(evidence: &Evidence) -> Vec<String> {
@@ -93,9 +96,17 @@ pub(super) fn enabled(evidence: &Evidence) -> Vec<String> {
     vec!["neither docker.service nor docker.socket is enabled: systemctl enable docker".to_owned()]
 }
 
+/// A default that newer engines have changed.
+const OPEN: &str = "/etc/docker/daemon.json does not say which store: engines from version 29 on take containerd's and would ignore \
+                    the preloaded images; write `\"features\": {\"containerd-snapshotter\": false}` into it";
+
 pub(super) fn store(evidence: &Evidence) -> Vec<String> {
     let Some(system) = evidence.system().filter(|system| system.engine.is_some()) else { return Vec::new() };
     let mut findings = Vec::new();
+    let preloaded = system.store.as_ref().is_some_and(|store| !store.images.is_empty());
+    if preloaded && system.daemon_json.is_none() {
+        findings.push(OPEN.to_owned());
+    }
     if let Some(text) = &system.daemon_json {
         match serde_json::from_str::<serde_json::Value>(text) {
             Err(error) => findings.push(format!("/etc/docker/daemon.json is no JSON ({error}): the engine does not start")),
@@ -105,6 +116,11 @@ pub(super) fn store(evidence: &Evidence) -> Vec<String> {
                         "/etc/docker/daemon.json turns containerd-snapshotter on: the preloaded images are ignored; remove it"
                             .to_owned(),
                     );
+                } else if preloaded
+                    && config["features"]["containerd-snapshotter"] != false
+                    && config["storage-driver"] != "overlay2"
+                {
+                    findings.push(OPEN.to_owned());
                 }
                 if let Some(driver) = config["storage-driver"].as_str().filter(|driver| *driver != "overlay2") {
                     findings.push(format!(

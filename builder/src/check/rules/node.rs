@@ -7,7 +7,7 @@ use crate::check::Evidence;
 pub(super) fn key(evidence: &Evidence) -> Vec<String> {
     let Some(system) = evidence.system() else { return Vec::new() };
     match &system.cluster_key {
-        None => vec![format!("{PATH} is missing, so the card will form no cluster: build the image with `hcl-image build`")],
+        None => vec![format!("{PATH} is missing, so the card will form no cluster: add one with `hcl-image key`")],
         Some(fact) if !fact.is_file => vec![format!("{PATH} is no file: put the cluster key itself there")],
         Some(fact) if fact.key.is_none() => {
             vec![format!("{PATH} is no cluster key: it holds 64 hexadecimal digits and a newline, and nothing else")]

@@ -30,11 +30,21 @@ impl fmt::Debug for Root {
     }
 }
 
-/// What only the inode itself says.
+/// What the inode itself says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Inode number.
     pub inode: u32,
+    /// Type and permissions, `i_mode`.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// What a symbolic link says.
+    pub target: Option<Vec<u8>>,
     /// Names it has.
     pub links: u32,
     /// Major and minor number of a device.
@@ -89,11 +99,32 @@ impl Root {
     /// If it is not there, or reading fails.
     pub fn stat(&self, path: &str) -> Result<Stat> {
         let path = absolute(path);
-        let parent = match path.rsplit_once('/') {
+        let real = match path.rsplit_once('/') {
             None | Some(("", "")) => String::new(),
             Some((parent, name)) => join(&self.canonical(parent)?, name),
         };
-        stat(&self.volume, &parent).with_context(|| format!("reading the inode of {path}"))
+        let stat = self.inodes().and_then(|inodes| inodes.stat(real.as_bytes()));
+        stat.and_then(|stat| stat.context("it is missing")).with_context(|| format!("reading the inode of {path}"))
+    }
+
+    /// For many inodes, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Reading fails.
+    pub fn inodes(&self) -> Result<Inodes> {
+        Ok(Inodes(Filesystem::mount_lazy(Arc::new(Device(self.volume.clone())))?))
+    }
+
+    /// As [`Tree::open`], of a path that need not be UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::open`].
+    pub fn open_bytes(&self, path: &[u8]) -> Result<impl Read + use<>> {
+        let context = || format!("opening {} in the image", String::from_utf8_lossy(path));
+        let path = ext4_view::Path::try_from(path).map_err(|error| anyhow!("{error}")).with_context(context)?;
+        Ok(Content(self.fs.open(path).map_err(failed).with_context(context)?))
     }
 
     fn looked_up(&self, path: &str, follow: bool) -> Result<Option<Metadata>> {
@@ -201,20 +232,53 @@ impl BlockDevice for Device {
     }
 }
 
-fn stat(volume: &Volume, path: &str) -> Result<Stat> {
-    let fs = Filesystem::mount_lazy(Arc::new(Device(volume.clone())))?;
-    let number = if path.is_empty() { 2 } else { fs.lookup_path_bytes(path.as_bytes())? };
-    let (inode, raw) = fs.read_inode_verified(number)?;
-    let device = matches!(inode.mode & 0o170_000, 0o020_000 | 0o060_000).then(|| {
-        // `old_decode_dev` and `new_decode_dev` of the kernel: the first block pointer, or the second.
-        let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
-        match (word(40), word(44)) {
-            (0, new) => ((new & 0xf_ff00) >> 8, new & 0xff | new >> 12 & 0xf_ff00),
-            (old, _) => (old >> 8 & 0xff, old & 0xff),
-        }
-    });
-    let mut xattrs: Vec<_> =
-        xattr::read_all_resolved(&fs, &inode, &raw)?.into_iter().map(|attribute| (attribute.name, attribute.value)).collect();
-    xattrs.sort();
-    Ok(Stat { inode: number, links: u32::from(inode.links_count), device, xattrs })
+/// Inodes of a file system. The disk stays untouched: a journal that was not replayed is not looked at.
+pub struct Inodes(Filesystem);
+
+impl fmt::Debug for Inodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inodes")
+    }
+}
+
+impl Inodes {
+    /// What is at `path`, which leads through no link; of a link itself if it is one. `None` where there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// Reading fails.
+    pub fn stat(&self, path: &[u8]) -> Result<Option<Stat>> {
+        let fs = &self.0;
+        let number = match path {
+            b"" => 2,
+            path => match fs.lookup_path_bytes(path) {
+                Ok(number) => number,
+                Err(fs_ext4::error::Error::NotFound | fs_ext4::error::Error::NotADirectory) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let (inode, raw) = fs.read_inode_verified(number)?;
+        let device = matches!(inode.mode & 0o170_000, 0o020_000 | 0o060_000).then(|| {
+            // `old_decode_dev` and `new_decode_dev` of the kernel: the first block pointer, or the second.
+            let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+            match (word(40), word(44)) {
+                (0, new) => ((new & 0xf_ff00) >> 8, new & 0xff | new >> 12 & 0xf_ff00),
+                (old, _) => (old >> 8 & 0xff, old & 0xff),
+            }
+        });
+        let found = xattr::read_all_resolved(fs, &inode, &raw)?;
+        let mut xattrs: Vec<_> = found.into_iter().map(|attribute| (attribute.name, attribute.value)).collect();
+        xattrs.sort();
+        Ok(Some(Stat {
+            inode: number,
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            size: inode.size,
+            target: inode.is_symlink().then(|| fs.read_link_ino(number)).transpose()?,
+            links: u32::from(inode.links_count),
+            device,
+            xattrs,
+        }))
+    }
 }

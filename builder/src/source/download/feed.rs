@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use ureq::{Agent, http::StatusCode};
 
 use super::{
-    Fault, General, Patience, Request, Source,
+    Authority, Fault, General, Patience, Request, Source,
     http::{self, Answer, Failure, Worth},
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) struct Feed {
     url: String,
     shown: String,
     agent: Agent,
+    authority: Option<Arc<dyn Authority>>,
     patience: Patience,
     reporter: Reporter,
     /// What has arrived so far, in this run or before.
@@ -92,7 +94,7 @@ impl Feed {
         request: &Request,
         partial: File,
         partial_path: &Path,
-        patience: Patience,
+        (patience, authority): (Patience, Option<Arc<dyn Authority>>),
         reporter: Reporter,
     ) -> Result<Self> {
         let arrived = partial.metadata().with_context(|| format!("opening {}", partial_path.display()))?.len();
@@ -101,6 +103,7 @@ impl Feed {
             url: url.to_owned(),
             shown: request.origin.name(),
             agent: http::agent(url, &patience)?,
+            authority,
             patience,
             reporter,
             partial,
@@ -184,7 +187,11 @@ impl Feed {
     /// Asks for what is missing.
     fn connect(&mut self) -> Result<(), Stop> {
         let validator = self.known.validator().filter(|_| self.known.url == self.url);
-        let answer = http::get(&self.agent, &self.url, self.arrived, validator)?;
+        let authorization = match &self.authority {
+            Some(authority) => authority.authorization().map_err(|error| Stop::Fault(Fault::Failed(error)))?,
+            None => None,
+        };
+        let answer = http::get(&self.agent, &self.url, self.arrived, validator, authorization.as_deref())?;
         match answer.status {
             StatusCode::OK => self.whole(answer),
             StatusCode::PARTIAL_CONTENT => self.rest(answer),

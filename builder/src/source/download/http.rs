@@ -27,7 +27,7 @@ pub(super) struct Failure {
 
 /// Whether trying again is worth it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worth {
+pub enum Worth {
     /// It would fail again.
     Nothing,
     /// It may be a typing error as well as a moment without network.
@@ -97,8 +97,18 @@ pub(super) fn agent(url: &str, patience: &Patience) -> Result<Agent> {
 }
 
 /// Asks for `url` from byte `start` on, under the condition that it is still what `validator` stands for.
-pub(super) fn get(agent: &Agent, url: &str, start: u64, validator: Option<&str>) -> Result<Answer, Failure> {
+pub(super) fn get(
+    agent: &Agent,
+    url: &str,
+    start: u64,
+    validator: Option<&str>,
+    authorization: Option<&str>,
+) -> Result<Answer, Failure> {
     let mut request = agent.get(url);
+    // Where the answer leads to another host, it is not sent there.
+    if let Some(authorization) = authorization {
+        request = request.header("Authorization", authorization);
+    }
     if start > 0 {
         request = request.header("Range", format!("bytes={start}-"));
         if let Some(validator) = validator {
@@ -113,13 +123,47 @@ pub(super) fn get(agent: &Agent, url: &str, start: u64, validator: Option<&str>)
     if ok {
         return Ok(answer);
     }
-    let worth = match status.as_u16() {
-        408 | 425 | 429 | 500 | 502..=504 => Worth::Much,
-        _ => Worth::Nothing,
-    };
+    let worth = worth(status);
     let reason = status.canonical_reason().unwrap_or("no reason given");
     let after = answer.header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
     Err(Failure { text: format!("the server answered {} {reason}", status.as_u16()), worth, after })
+}
+
+fn worth(status: StatusCode) -> Worth {
+    match status.as_u16() {
+        408 | 425 | 429 | 500 | 502..=504 => Worth::Much,
+        _ => Worth::Nothing,
+    }
+}
+
+/// An answer that is no file.
+pub struct Told {
+    /// Its status.
+    pub status: u16,
+    /// `WWW-Authenticate`, where it is there.
+    pub challenge: Option<String>,
+    /// What it says.
+    pub body: Box<dyn Read + Send>,
+}
+
+/// Asks for a document once. A refusal is an answer too; what may pass by itself is an error that is worth another attempt.
+///
+/// # Errors
+///
+/// What went wrong in a few words, and whether another attempt is worth it.
+pub fn ask(url: &str, accept: &str, authorization: Option<&str>, patience: &Patience) -> Result<Told, (String, Worth)> {
+    let agent = agent(url, patience).map_err(|error| (crate::error::one_line(&error), Worth::Nothing))?;
+    let mut request = agent.get(url).header("Accept", accept);
+    if let Some(authorization) = authorization {
+        request = request.header("Authorization", authorization);
+    }
+    let response = request.call().map_err(|error| failure(&error)).map_err(|failure| (failure.text, failure.worth))?;
+    let (parts, body) = response.into_parts();
+    if worth(parts.status) != Worth::Nothing {
+        return Err((format!("the server answered {}", parts.status), Worth::Much));
+    }
+    let challenge = parts.headers.get("www-authenticate").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok(Told { status: parts.status.as_u16(), challenge, body: Box::new(body.into_reader()) })
 }
 
 /// What an error while reading a body means.
