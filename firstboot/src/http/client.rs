@@ -1,45 +1,20 @@
 //! The client: one exchange on one connection.
 
 use std::{
-    fmt,
-    io::{self, Read, Write},
-    net::TcpStream,
+    fmt, io,
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{LONGEST_HEAD, MOST_FIELDS};
+use super::{
+    LONGEST_HEAD, MOST_FIELDS, Stream,
+    timed::{Came, Timed, Wrong},
+};
 
 /// The most that a body may be long, in bytes: more than any list of a cluster of this size.
 const LONGEST_BODY: usize = 16 << 20;
-/// At most this much is read at once.
-const PIECE: usize = 16 << 10;
-
-/// A connection.
-pub trait Stream: Read + Write {
-    /// Lets no read or write last longer than `limit`, which is not zero.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    fn limit(&self, limit: Duration) -> io::Result<()>;
-}
-
-impl Stream for UnixStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(limit))?;
-        self.set_write_timeout(Some(limit))
-    }
-}
-
-impl Stream for TcpStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(limit))?;
-        self.set_write_timeout(Some(limit))
-    }
-}
 
 type Connect = dyn Fn(Duration) -> io::Result<Box<dyn Stream>> + Send + Sync;
 
@@ -137,7 +112,7 @@ impl Client {
         Self { name: name.into(), connect: Arc::new(connect) }
     }
 
-    /// Sends a request, and waits for the whole answer, for `limit` at most. `body` goes with its type, such as
+    /// Sends a request, and waits for the whole answer, for `limit` at most. A server that asks for its name needs a field `Host`. `body` goes with its type, such as
     /// `application/json`.
     ///
     /// # Errors
@@ -152,9 +127,11 @@ impl Client {
         limit: Duration,
     ) -> Result<Response, Error> {
         let until = Instant::now() + limit;
-        let stream = (self.connect)(limit).map_err(|error| self.failed(error, limit, true))?;
-        let mut exchange = Exchange { stream, until, buffer: Vec::new() };
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: hcl\r\nConnection: close\r\n");
+        let mut stream = (self.connect)(limit).map_err(|error| self.failed(error, limit, true))?;
+        let mut exchange = Exchange { io: Timed::new(&mut *stream, until) };
+        let named = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = if named { "" } else { "Host: hcl\r\n" };
+        let mut head = format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n");
         for (name, value) in fields {
             head += &format!("{name}: {value}\r\n");
         }
@@ -164,9 +141,9 @@ impl Client {
             head += "Content-Length: 0\r\n";
         }
         head += "\r\n";
-        let mut sent = exchange.send(head.as_bytes());
+        let mut sent = exchange.io.send(head.as_bytes());
         if let (Ok(()), Some((_, body))) = (&sent, body) {
-            sent = exchange.send(body);
+            sent = exchange.io.send(body);
         }
         // A server that refuses early closes its end: its answer counts.
         match exchange.answer(method) {
@@ -187,60 +164,12 @@ impl Client {
 }
 
 /// One exchange that runs.
-struct Exchange {
-    stream: Box<dyn Stream>,
-    until: Instant,
-    /// What came and was not used.
-    buffer: Vec<u8>,
+struct Exchange<'a> {
+    io: Timed<'a>,
 }
 
-/// The system's failure, or what is wrong with what came.
-type Came<T> = io::Result<Result<T, String>>;
-
-impl Exchange {
-    fn left(&self) -> io::Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.limit(left)
-    }
-
-    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            self.left()?;
-            match self.stream.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // Over TLS nothing may have left yet.
-        self.stream.flush()
-    }
-
-    /// Whether there was more.
-    fn fill(&mut self) -> io::Result<bool> {
-        let mut piece = [0; PIECE];
-        loop {
-            self.left()?;
-            match self.stream.read(&mut piece) {
-                Ok(count) => {
-                    self.buffer.extend_from_slice(&piece[..count]);
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn more(&mut self) -> io::Result<()> {
-        if self.fill()? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    fn answer(&mut self, method: &str) -> Came<Response> {
+impl Exchange<'_> {
+    fn answer(&mut self, method: &str) -> Came<Response, String> {
         // One that is only news (1xx) comes before the one that counts, and not without end.
         for _ in 0..8 {
             let (status, fields) = match self.head()? {
@@ -261,88 +190,50 @@ impl Exchange {
         Ok(Err("nothing but provisional answers".to_owned()))
     }
 
-    fn head(&mut self) -> Came<(u16, Vec<(String, String)>)> {
+    fn head(&mut self) -> Came<(u16, Vec<(String, String)>), String> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
             let mut response = httparse::Response::new(&mut fields);
-            match response.parse(&self.buffer) {
+            match response.parse(&self.io.buffer) {
                 Ok(httparse::Status::Complete(length)) => {
                     let value = |bytes| String::from_utf8_lossy(bytes).into_owned();
                     let all = response.headers.iter().map(|field| (field.name.to_owned(), value(field.value))).collect();
                     let status = response.code.unwrap_or_default();
-                    self.buffer.drain(..length);
+                    self.io.buffer.drain(..length);
                     return Ok(Ok((status, all)));
                 }
-                Ok(httparse::Status::Partial) if self.buffer.len() > LONGEST_HEAD => {
+                Ok(httparse::Status::Partial) if self.io.buffer.len() > LONGEST_HEAD => {
                     return Ok(Err(format!("a head of more than {LONGEST_HEAD} bytes")));
                 }
-                Ok(httparse::Status::Partial) => self.more()?,
+                Ok(httparse::Status::Partial) => self.io.more()?,
                 Err(error) => return Ok(Err(format!("no HTTP ({error})"))),
             }
         }
     }
 
-    fn body(&mut self, response: &Response) -> Came<Vec<u8>> {
+    fn body(&mut self, response: &Response) -> Came<Vec<u8>, String> {
         let coded = response.field("transfer-encoding");
         if coded.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
-            return self.chunks();
+            return Ok(self.io.take_chunks(LONGEST_BODY)?.map_err(|wrong| match wrong {
+                Wrong::TooLong => format!("more than {LONGEST_BODY} bytes"),
+                Wrong::Malformed(what) => what.to_owned(),
+            }));
         }
         if let Some(coding) = coded {
             return Ok(Err(format!("the transfer coding {coding}")));
         }
-        let length = match response.field("content-length").map(str::parse::<usize>) {
-            Some(Ok(length)) if length <= LONGEST_BODY => Some(length),
-            Some(Ok(length)) => return Ok(Err(format!("{length} bytes, more than {LONGEST_BODY}"))),
-            Some(Err(_)) => return Ok(Err("a length that is no number".to_owned())),
-            None => None,
-        };
-        match length {
-            Some(length) => {
-                while self.buffer.len() < length {
-                    self.more()?;
-                }
-                self.buffer.truncate(length);
-            }
+        match response.field("content-length").map(str::parse::<usize>) {
+            Some(Ok(length)) if length <= LONGEST_BODY => Ok(Ok(self.io.take(length)?)),
+            Some(Ok(length)) => Ok(Err(format!("{length} bytes, more than {LONGEST_BODY}"))),
+            Some(Err(_)) => Ok(Err("a length that is no number".to_owned())),
             // Up to the end of the connection.
             None => {
-                while self.fill()? {
-                    if self.buffer.len() > LONGEST_BODY {
+                while self.io.fill()? {
+                    if self.io.buffer.len() > LONGEST_BODY {
                         return Ok(Err(format!("more than {LONGEST_BODY} bytes")));
                     }
                 }
-            }
-        }
-        Ok(Ok(std::mem::take(&mut self.buffer)))
-    }
-
-    fn chunks(&mut self) -> Came<Vec<u8>> {
-        let mut body = Vec::new();
-        loop {
-            match httparse::parse_chunk_size(&self.buffer) {
-                Ok(httparse::Status::Complete((at, 0))) => {
-                    self.buffer.drain(..at);
-                    return Ok(Ok(body));
-                }
-                Ok(httparse::Status::Complete((at, size))) => {
-                    let room = (LONGEST_BODY - body.len()) as u64;
-                    if size > room {
-                        return Ok(Err(format!("more than {LONGEST_BODY} bytes")));
-                    }
-                    let end = at + size as usize;
-                    while self.buffer.len() < end + 2 {
-                        self.more()?;
-                    }
-                    if &self.buffer[end..end + 2] != b"\r\n" {
-                        return Ok(Err("a chunk that does not end where it says".to_owned()));
-                    }
-                    body.extend_from_slice(&self.buffer[at..end]);
-                    self.buffer.drain(..end + 2);
-                }
-                Ok(httparse::Status::Partial) if self.buffer.len() > LONGEST_HEAD => {
-                    return Ok(Err("a chunk without a size".to_owned()));
-                }
-                Ok(httparse::Status::Partial) => self.more()?,
-                Err(error) => return Ok(Err(error.to_string())),
+                Ok(Ok(std::mem::take(&mut self.io.buffer)))
             }
         }
     }
@@ -350,7 +241,11 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixListener,
+        thread,
+    };
 
     use super::*;
 
