@@ -7,6 +7,7 @@
 mod addresses;
 mod names;
 mod overrides;
+pub mod pools;
 mod vlan;
 
 use std::{fmt, path::Path, str::FromStr};

@@ -1,6 +1,7 @@
 //! `hcl dependencies`: the programs and kernel features that a node needs, and whether they are here.
 
 use std::{
+    cell::LazyCell,
     collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
@@ -18,15 +19,36 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("docker", "runs containers", "docker.io"),
 ];
 
-/// A kernel feature: its name, what it does, its module, and what is there once it is loaded or built in: a file, or a function.
-const FEATURES: [(&str, &str, &str, Sign); 3] = [
+/// A kernel feature: its name, what it does, its module, and what is there once it is loaded or built in.
+type Feature = (&'static str, &'static str, &'static str, Sign);
+
+/// What the network is made with.
+const NETWORK: [Feature; 3] = [
     ("VLANs", "carry the cluster beside the home network", VLAN_MODULE, Sign::File("proc/net/vlan")),
     ("packet sockets", "carry ARP, DHCP and mDNS on the cluster's wire", "af_packet", Sign::File("proc/net/packet")),
     ("nftables", "keeps the cluster's subnet off other networks", "nf_tables", Sign::Function("nft_do_chain")),
 ];
 
+/// What the engine needs for containers and swarm.
+const ENGINE: [Feature; 7] = [
+    ("overlayfs", "holds images and containers", "overlay", Sign::FileSystem("overlay")),
+    ("bridges", "join the containers of a node", "bridge", Sign::Function("br_add_if")),
+    ("veth", "connects a container to its network", "veth", Sign::Function("veth_newlink")),
+    (
+        "bridge filtering",
+        "lets the firewall see what containers send each other",
+        "br_netfilter",
+        Sign::File("proc/sys/net/bridge/bridge-nf-call-iptables"),
+    ),
+    ("VXLAN", "carries overlay networks between nodes", "vxlan", Sign::Function("vxlan_dev_create")),
+    ("IPVS", "shares a service's address among its containers", "ip_vs", Sign::File("proc/net/ip_vs")),
+    ("IPsec ESP", "encrypts overlay networks that ask for it", CIPHER_MODULE, Sign::Function("esp_output_head")),
+];
+
 /// Not needed with `vlan = "off"`.
 const VLAN_MODULE: &str = "8021q";
+/// All works without, but overlay networks in the clear only.
+const CIPHER_MODULE: &str = "esp4";
 
 /// What shows that a feature is there.
 enum Sign {
@@ -34,6 +56,8 @@ enum Sign {
     File(&'static str),
     /// A function in the kernel's list, which stands there for everybody, if without its address.
     Function(&'static str),
+    /// A file system in the kernel's list.
+    FileSystem(&'static str),
 }
 
 /// What is here.
@@ -43,6 +67,8 @@ pub struct Here {
     programs: Vec<(&'static str, PathBuf)>,
     /// Modules of the running kernel: loaded, built in, or to be loaded when needed.
     modules: BTreeSet<&'static str>,
+    /// Whether the kernel accounts for memory by control group.
+    memory: bool,
     /// The kernel's release.
     release: String,
 }
@@ -62,13 +88,21 @@ impl Here {
         };
         let lists = [list("modules.builtin"), list("modules.dep")];
         let known = |module: &str| lists.iter().any(|list| lists_module(list, module));
-        let functions = fs::read_to_string(root.join("proc/kallsyms")).unwrap_or_default();
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        // Megabytes, and seldom needed.
+        let functions = LazyCell::new(|| read("proc/kallsyms"));
         let shows = |sign: &Sign| match sign {
             Sign::File(path) => root.join(path).exists(),
             Sign::Function(name) => functions.lines().any(|line| line.split_whitespace().nth(2) == Some(name)),
+            Sign::FileSystem(name) => read("proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some(name)),
         };
-        let modules = FEATURES.iter().filter(|(_, _, module, sign)| known(module) || shows(sign));
-        Self { programs, modules: modules.map(|(_, _, module, _)| *module).collect(), release: release.to_owned() }
+        let modules = NETWORK.iter().chain(&ENGINE).filter(|(_, _, module, sign)| known(module) || shows(sign));
+        // In the unified hierarchy, or in the one of old: name, hierarchy, groups, whether it is switched on.
+        let unified = read("sys/fs/cgroup/cgroup.controllers");
+        let old = read("proc/cgroups");
+        let switched_on = |line: &str| matches!(line.split_whitespace().collect::<Vec<_>>()[..], ["memory", _, _, "1"]);
+        let memory = unified.split_whitespace().any(|name| name == "memory") || old.lines().any(switched_on);
+        Self { programs, modules: modules.map(|(_, _, module, _)| *module).collect(), memory, release: release.to_owned() }
     }
 }
 
@@ -92,22 +126,40 @@ pub fn checks(here: &Here, vlan: bool) -> Vec<Check> {
         let wrong = || format!("there is no `{name}`, which {what}: `sudo apt-get install {package}`");
         Check::new(name, found.map(|(_, path)| format!("{} {what}", path.display())).ok_or_else(wrong))
     });
-    let features = FEATURES.iter().map(|(name, what, module, _)| {
-        let Here { release, modules, .. } = here;
-        let off = *module == VLAN_MODULE && !vlan;
-        Check::new(
-            name,
-            match modules.contains(module) {
-                true => Ok(format!("kernel {release} has {name}, which {what}")),
-                false if off => Ok(format!("kernel {release} has no {name}, and with `vlan = \"off\"` needs none")),
-                false if *module == VLAN_MODULE => Err(format!(
-                    "kernel {release} has no {name} (module {module}), which {what}: use a kernel that has them, or `vlan = \"off\"` in /etc/hcl/node.toml on every node"
-                )),
-                false => Err(format!("kernel {release} has no {name} (module {module}), which {what}: use a kernel that has it")),
-            },
-        )
-    });
-    programs.chain(features).collect()
+    programs.chain(NETWORK.iter().map(|feature| judge(here, feature, vlan))).chain(engine(here)).collect()
+}
+
+/// What the kernel lacks for the engine, and what to do.
+pub fn lacks(here: &Here) -> Vec<Check> {
+    engine(here).filter(|check| !check.pass).collect()
+}
+
+fn engine(here: &Here) -> impl Iterator<Item = Check> {
+    let Here { memory, release, .. } = here;
+    let what = "limits and counts the memory of containers";
+    let found = match memory {
+        true => Ok(format!("kernel {release} has the memory control group, which {what}")),
+        false => Err(format!(
+            "the memory control group, which {what}, is off: put `cgroup_enable=memory` at the end of the line in /boot/firmware/cmdline.txt and reboot"
+        )),
+    };
+    std::iter::once(Check::new("memory control group", found)).chain(ENGINE.iter().map(|feature| judge(here, feature, true)))
+}
+
+fn judge(here: &Here, (name, what, module, _): &Feature, vlan: bool) -> Check {
+    let Here { release, modules, .. } = here;
+    let found = match (modules.contains(module), *module) {
+        (true, _) => Ok(format!("kernel {release} has {name}, which {what}")),
+        (false, VLAN_MODULE) if !vlan => Ok(format!("kernel {release} has no {name}, and with `vlan = \"off\"` needs none")),
+        (false, VLAN_MODULE) => Err(format!(
+            "kernel {release} has no {name} (module {module}), which {what}: use a kernel that has them, or `vlan = \"off\"` in /etc/hcl/node.toml on every node"
+        )),
+        (false, CIPHER_MODULE) => {
+            Ok(format!("kernel {release} has no {name} (module {module}), which {what}: all works but such networks"))
+        }
+        (false, _) => Err(format!("kernel {release} has no {name} (module {module}), which {what}: use a kernel that has it")),
+    };
+    Check::new(name, found)
 }
 
 #[cfg(test)]
@@ -130,7 +182,10 @@ mod tests {
         fs::write(at("proc/net/packet"), "").unwrap();
         fs::write(at("lib/modules/6.1/modules.builtin"), "kernel/net/netfilter/nf_tables.ko\n").unwrap();
         let modules = "kernel/net/8021q/8021q.ko.xz: kernel/net/802/garp.ko.xz\n";
-        fs::write(at("lib/modules/6.1/modules.dep"), modules).unwrap();
+        let of_engine: String = ENGINE.iter().map(|(_, _, module, _)| format!("kernel/{module}.ko.xz:\n")).collect();
+        fs::write(at("lib/modules/6.1/modules.dep"), modules.to_owned() + &of_engine).unwrap();
+        fs::create_dir_all(at("sys/fs/cgroup")).unwrap();
+        fs::write(at("sys/fs/cgroup/cgroup.controllers"), "cpu memory pids\n").unwrap();
         root
     }
 
@@ -150,29 +205,63 @@ mod tests {
             fs::rename(&away, &path).unwrap();
         }
         for (feature, file) in [
-            ("VLANs", "lib/modules/6.1/modules.dep"),
             ("packet sockets", "proc/net/packet"),
             ("nftables", "lib/modules/6.1/modules.builtin"),
+            ("memory control group", "sys/fs/cgroup/cgroup.controllers"),
         ] {
             let (path, away) = (root.path().join(file), root.path().join("away"));
             fs::rename(&path, &away).unwrap();
             assert_eq!(failed(&root), [feature]);
             fs::rename(&away, &path).unwrap();
         }
-        fs::rename(root.path().join("lib/modules/6.1/modules.dep"), root.path().join("away")).unwrap();
-        assert!(checks(&Here::look(root.path(), "6.1"), false).iter().all(|check| check.pass), "no VLAN, no module for it");
-        fs::rename(root.path().join("away"), root.path().join("lib/modules/6.1/modules.dep")).unwrap();
-        // A kernel of its own, without lists of modules.
+        let list = root.path().join("lib/modules/6.1/modules.dep");
+        let all = fs::read_to_string(&list).unwrap();
+        for (name, _, module, _) in NETWORK.iter().take(1).chain(&ENGINE) {
+            let others: String =
+                all.lines().filter(|line| !line.contains(&format!("/{module}."))).map(|line| format!("{line}\n")).collect();
+            fs::write(&list, others).unwrap();
+            assert_eq!(failed(&root), if *module == CIPHER_MODULE { vec![] } else { vec![*name] });
+            if *module == VLAN_MODULE {
+                assert!(
+                    checks(&Here::look(root.path(), "6.1"), false).iter().all(|check| check.pass),
+                    "no VLAN, no module for it"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_lists_of_modules() {
+        let root = machine();
         fs::remove_dir_all(root.path().join("lib")).unwrap();
-        assert_eq!(failed(&root), ["VLANs", "nftables"]);
-        fs::write(root.path().join("proc/kallsyms"), "0000 t nft_do_chain_arp\n").unwrap();
-        assert_eq!(failed(&root), ["VLANs", "nftables"]);
-        fs::create_dir(root.path().join("proc/net/vlan")).unwrap();
-        fs::write(root.path().join("proc/kallsyms"), "0000 T nft_do_chain\t[nf_tables]\n").unwrap();
+        let missing = ["VLANs", "nftables", "overlayfs", "bridges", "veth", "bridge filtering", "VXLAN", "IPVS"];
+        assert_eq!(failed(&root), missing);
+        let functions = |names: &[&str]| names.iter().map(|name| format!("0000 T {name}\t[module]\n")).collect::<String>();
+        fs::write(root.path().join("proc/kallsyms"), functions(&["nft_do_chain_arp", "br_add_iff"])).unwrap();
+        fs::write(root.path().join("proc/filesystems"), "nodev\toverlayfs\n").unwrap();
+        assert_eq!(failed(&root), missing);
+        fs::create_dir_all(root.path().join("proc/net/vlan")).unwrap();
+        fs::create_dir_all(root.path().join("proc/sys/net/bridge")).unwrap();
+        for file in ["proc/net/ip_vs", "proc/sys/net/bridge/bridge-nf-call-iptables"] {
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        fs::write(root.path().join("proc/filesystems"), "nodev\toverlay\n\text4\n").unwrap();
+        let all = functions(&["nft_do_chain", "br_add_if", "veth_newlink", "vxlan_dev_create"]);
+        fs::write(root.path().join("proc/kallsyms"), all).unwrap();
         assert_eq!(failed(&root), [""; 0]);
         // Not one that nobody may run.
         fs::set_permissions(root.path().join("usr/sbin/nft"), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(failed(&root), ["nft"]);
+    }
+
+    #[test]
+    fn the_memory_control_group_of_old() {
+        let root = machine();
+        fs::remove_file(root.path().join("sys/fs/cgroup/cgroup.controllers")).unwrap();
+        for (line, missing) in [("memory\t4\t70\t1", 0), ("memory\t0\t70\t0", 1), ("memory_recursiveprot\t4\t70\t1", 1)] {
+            fs::write(root.path().join("proc/cgroups"), format!("#subsys_name\n{line}\n")).unwrap();
+            assert_eq!(failed(&root).len(), missing, "{line}");
+        }
     }
 
     #[test]
