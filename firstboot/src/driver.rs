@@ -9,11 +9,13 @@ mod guard;
 mod host_name;
 mod hosts;
 mod led;
+mod members;
 mod memory;
 mod netlink;
 mod packet;
 mod publish;
 mod recorder;
+mod role;
 mod signs;
 mod story;
 mod undo;
@@ -50,7 +52,7 @@ use self::{
     signs::Signs,
     story::Story,
 };
-pub use self::{console::Console, undo::undo, wires::Port};
+pub use self::{console::Console, role::SOCKET as ROLE_SOCKET, undo::undo, wires::Port};
 
 /// How long the node may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -159,6 +161,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     if let Err(reason) = key {
         driver.fault(reason);
     }
+    driver.await_role();
     driver.list().map_err(system("listing the network interfaces"))?;
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let mut ping_at = watchdog.map(|period| started + period);
@@ -228,6 +231,24 @@ pub fn look() -> io::Result<Seen> {
     let mut kernel = Kernel::open()?;
     let addresses = kernel.addresses()?.into_iter().map(|found| (found.index, found.address)).collect();
     Ok(Seen { links: kernel.links()?, addresses })
+}
+
+/// This machine's IPv4 addresses on all networks but loopback's, with the lengths of their prefixes.
+///
+/// # Errors
+///
+/// There is no netlink.
+pub fn networks() -> io::Result<Vec<(Ipv4Addr, u8)>> {
+    Ok(Kernel::open()?.addresses()?.into_iter().map(|found| (found.address, found.prefix)).collect())
+}
+
+/// Random bytes of the kernel.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn random() -> io::Result<[u8; 32]> {
+    memory::seed()
 }
 
 /// Whether the firewall's table is there, with its rule. Needs root.

@@ -24,16 +24,16 @@ use std::{
 
 pub use self::{
     random::Random,
-    summary::{Lease, Peer, Role, Summary},
+    summary::{Grant, Lease, Peer, Role, Summary},
 };
 use crate::{
     attach::{Attachment, Fault},
     config::NodeConfig,
-    identity::Hardware,
+    identity::{Hardware, Incarnation},
     key::ClusterKey,
     link::Link,
     marker::Marker,
-    record::Record,
+    record::{Ledger, Record},
     wire::Packet,
 };
 
@@ -105,15 +105,24 @@ pub enum Event {
         /// What the system said.
         error: String,
     },
-    /// The leader's role was granted, or renewed.
+    /// The leader's role was granted, or renewed. From the first one on a node leads by grants only.
     RoleGranted {
-        /// Which grant; grows with each owner.
+        /// Which grant, from 1 on; grows with each owner.
         index: u64,
         /// For how long, counted from before it was asked for.
         valid_for: Duration,
+        /// Who has which address, as the cluster's quorum keeps it; none where it keeps nothing yet, or said so before.
+        ledger: Option<Ledger>,
+        /// The founding that it is granted in; none: the node's own, whichever that is.
+        incarnation: Option<Incarnation>,
     },
     /// The grant was lost or not renewed.
     RoleLost,
+    /// The quorum has what [`Action::Replicate`] gave it.
+    Replicated {
+        /// Which.
+        seq: u64,
+    },
     /// The cluster holds something that a user would miss.
     Established,
     /// The program is asked to end: say goodbye.
@@ -168,6 +177,16 @@ pub enum Action {
     },
     /// Keep this on the card before doing anything that follows.
     Persist(Box<Record>),
+    /// Have the cluster's quorum keep this; [`Event::Replicated`] tells when it does. What it had before is replaced, if the grant
+    /// is still the one named.
+    Replicate {
+        /// The number of this ledger.
+        seq: u64,
+        /// The grant by which this node leads.
+        index: u64,
+        /// Who has which address.
+        ledger: Ledger,
+    },
     /// Give the cluster's interface an address, or more time for it.
     SetAddress {
         /// The address.
@@ -184,6 +203,9 @@ pub enum Action {
     },
     /// The names of the cluster's hosts, ours of the hosts file: all of them, in place of the ones before.
     SetHosts(Vec<(Ipv4Addr, String)>),
+    /// The addresses from which members speak, ours and the leader's among them: what members have among themselves is for these only,
+    /// in place of the ones before.
+    SetMembers(Vec<Ipv4Addr>),
     /// Give the node its host name, unless it has one that somebody chose.
     SetHostName(String),
     /// Tell systemd that starting is over.

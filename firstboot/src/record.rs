@@ -39,8 +39,20 @@ pub struct Membership {
     pub address: Option<Ipv4Addr>,
     /// Whether the cluster holds nothing yet that would be missed.
     pub provisional: bool,
-    /// What a founder keeps; it leads by right of this.
-    pub founder: Option<Ledger>,
+    /// Who has which address, as this node knew it when it led last; a founder's from the start.
+    #[serde(alias = "founder")]
+    pub ledger: Option<Ledger>,
+    /// The last grant of the leader's role that this node led by. None: it never had one, and leads by right of its founding if it
+    /// has a ledger. Zero: another node had one.
+    #[serde(default)]
+    pub granted: Option<u64>,
+}
+
+impl Membership {
+    /// Whether it founded and nobody has granted the role to any node yet, as far as it knows: then it leads without a grant.
+    pub fn leads_by_right(&self) -> bool {
+        self.ledger.is_some() && self.granted.is_none()
+    }
 }
 
 /// Who has which address.
@@ -50,6 +62,32 @@ pub struct Ledger {
     pub members: Vec<MemberEntry>,
     /// Machines without the key, for minutes. After a start each of them is given its full time again.
     pub strangers: Vec<StrangerEntry>,
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A member's, for life.
+    Member(NodeId),
+    /// A stranger's, for minutes.
+    Stranger(Mac),
+}
+
+impl Ledger {
+    /// Whose `address` is.
+    pub fn holder(&self, address: Ipv4Addr) -> Option<Holder> {
+        let member = self.members.iter().find(|entry| entry.address == address).map(|entry| Holder::Member(entry.node));
+        let stranger = || self.strangers.iter().find(|entry| entry.address == address);
+        member.or_else(|| stranger().map(|entry| Holder::Stranger(entry.mac)))
+    }
+
+    /// Adds `entry`, unless its node or its address has another one already.
+    pub fn add(&mut self, entry: MemberEntry) {
+        let known = |with: &MemberEntry| with.node == entry.node || with.address == entry.address;
+        if !self.members.iter().any(known) {
+            self.members.push(entry);
+        }
+    }
 }
 
 /// A member's address.
@@ -147,7 +185,8 @@ mod tests {
             incarnation: Incarnation([3; 16]),
             address: Some([192, 168, 200, 77].into()),
             provisional: true,
-            founder: Some(ledger),
+            ledger: Some(ledger),
+            granted: Some(7),
         };
         let hardware = Hardware { card: Some("a".into()), board: None };
         Record { membership: Some(membership), ..Record::new(node, hardware) }
@@ -157,6 +196,34 @@ mod tests {
     fn there_and_back() {
         let file = record().to_file();
         assert_eq!(Record::from_file(&file).unwrap(), record());
+    }
+
+    #[test]
+    fn a_record_of_the_first_version() {
+        let record = record();
+        let text = String::from_utf8(record.to_file()).unwrap();
+        let body = text.split_once('\n').unwrap().1.replace("\"ledger\"", "\"founder\"").replace(",\"granted\":7", "");
+        let file = format!("{HEADER}{}\n{body}", hex(&Sha256::digest(&body)));
+        let read = Record::from_file(file.as_bytes()).unwrap().membership.unwrap();
+        assert!(read.leads_by_right());
+        assert_eq!(Membership { granted: Some(7), ..read }, record.membership.unwrap());
+    }
+
+    #[test]
+    fn one_address_a_node_and_one_node_an_address() {
+        let mut ledger = record().membership.unwrap().ledger.unwrap();
+        let entry = |node: u8, last: u8| MemberEntry {
+            node: NodeId([node; 16]),
+            address: [192, 168, 200, last].into(),
+            name: String::new(),
+        };
+        for (node, last, count) in [(1, 78, 1), (2, 77, 1), (2, 78, 2), (2, 79, 2), (3, 78, 2)] {
+            ledger.add(entry(node, last));
+            assert_eq!(ledger.members.len(), count, "{node} at .{last}");
+        }
+        assert_eq!(ledger.holder([192, 168, 200, 78].into()), Some(Holder::Member(NodeId([2; 16]))));
+        assert_eq!(ledger.holder([192, 168, 200, 201].into()), Some(Holder::Stranger(Mac([2, 0, 0, 0, 0, 9]))));
+        assert_eq!(ledger.holder([192, 168, 200, 202].into()), None);
     }
 
     #[test]

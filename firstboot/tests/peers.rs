@@ -15,6 +15,8 @@ mod clients;
 mod lab;
 #[path = "peers/nodes.rs"]
 mod nodes;
+#[path = "peers/role.rs"]
+mod role;
 #[path = "peers/servers.rs"]
 mod servers;
 #[path = "common/shell.rs"]

@@ -116,6 +116,28 @@ fn without_the_tie_break_two_found() {
 }
 
 #[test]
+fn a_role_that_two_have_is_found() {
+    let outcomes = run_all(Class::Quorum, 0, 50, Mutation::NoLock);
+    let found = outcomes.iter().filter_map(|(_, outcome)| outcome.broken.as_ref()).any(|rule| rule.starts_with("2:"));
+    assert!(found, "no seed shows two leaders with one address");
+}
+
+#[test]
+fn a_promise_before_the_quorum_is_found() {
+    let outcomes = run_all(Class::Quorum, 0, 100, Mutation::EarlyAnswer);
+    let found =
+        outcomes.iter().filter_map(|(_, outcome)| outcome.broken.as_ref()).any(|rule| rule.contains("the quorum does not"));
+    assert!(found, "no seed shows a promise that the quorum does not have");
+}
+
+#[test]
+fn the_role_moves() {
+    let outcomes = run_all(Class::Quorum, 0, 50, Mutation::None);
+    let moved = outcomes.iter().filter(|(_, outcome)| outcome.leaders > 1).count();
+    assert!(moved >= 10, "in {moved} runs of 50 the role went to another node");
+}
+
+#[test]
 #[ignore = "takes minutes of CPU time"]
 fn every_address_of_the_range_has_a_member() {
     let outcome = run_with(Class::Bounded, 1, Mutation::None, Some(190), Duration::ZERO);

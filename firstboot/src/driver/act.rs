@@ -15,9 +15,10 @@ use super::{
     Options,
     console::Console,
     guard::{self, Guard},
-    host_name, hosts, memory,
+    host_name, hosts, members, memory,
     netlink::{Assigned, Kernel, Outcome},
     publish,
+    role::RoleSocket,
     signs::Signs,
     story::{self, Story},
     wires::{Cable, Port},
@@ -40,10 +41,12 @@ pub(super) struct Driver {
     console: Console,
     events: VecDeque<Event>,
     published: Option<Status>,
+    told_systemd: String,
     cable: Option<Cable>,
     cluster: Option<Port>,
     lan: Option<Port>,
     guard: Option<Guard>,
+    role: Option<RoleSocket>,
     /// What was last told of addresses elsewhere; none while nothing is open.
     elsewhere: Option<Vec<LanAddress>>,
     /// What is wrong since the start.
@@ -58,6 +61,9 @@ pub(super) struct Driver {
     said: BTreeSet<String>,
     stopped: bool,
 }
+
+/// What an action may be late without its being counted: the kernel's own lifetimes are no more exact.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// Whether the rest of the actions is done.
 enum Step {
@@ -75,10 +81,12 @@ impl Driver {
             console,
             events: VecDeque::new(),
             published: None,
+            told_systemd: String::new(),
             cable: None,
             cluster: None,
             lan: None,
             guard: None,
+            role: None,
             elsewhere: None,
             faults: Vec::new(),
             complaints: Vec::new(),
@@ -90,14 +98,15 @@ impl Driver {
 
     /// Does `actions` in their order. Where a record could not be kept, what comes after it is not done.
     pub(super) fn act(&mut self, actions: Vec<Action>) {
+        let decided = Instant::now();
         for action in actions {
-            if let Step::Break = self.perform(action) {
+            if let Step::Break = self.perform(action, decided) {
                 break;
             }
         }
     }
 
-    fn perform(&mut self, action: Action) -> Step {
+    fn perform(&mut self, action: Action, decided: Instant) -> Step {
         match action {
             Action::BringUp { index } => {
                 let done = self.kernel.bring_up(index);
@@ -128,13 +137,25 @@ impl Driver {
             Action::Close => self.close(),
             Action::Send { wire, packet } => self.send(wire, &packet),
             Action::Persist(record) => return self.persist(&record),
-            Action::SetAddress { address, prefix, valid_for } => self.set_address(address, prefix, valid_for),
+            Action::Replicate { seq, index, ledger } => {
+                if let Some(role) = &mut self.role {
+                    // Without a client nothing new is acknowledged, and the node asks again.
+                    role.replicate(seq, index, &ledger);
+                }
+            }
+            Action::SetAddress { address, prefix, valid_for } => {
+                // What the card took for a record goes off it: the address must not outlive the role.
+                let late = decided.elapsed();
+                let valid_for = valid_for.map(|time| if late < PROMPT { time } else { time.saturating_sub(late) });
+                self.set_address(address, prefix, valid_for);
+            }
             Action::DropAddress { address } => self.drop_address(address),
             Action::SetHosts(names) => {
                 if let Err(error) = hosts::set(&self.options.etc, &names) {
                     self.say_once(format!("writing the cluster's names into {}/hosts: {error}", self.options.etc.display()));
                 }
             }
+            Action::SetMembers(addresses) => self.admit(addresses.into_iter().collect()),
             Action::SetHostName(name) => self.set_host_name(&name),
             Action::TellReady => self.tell(&[NotifyState::Ready]),
             Action::Mark(marker) => self.mark(&marker),
@@ -240,6 +261,18 @@ impl Driver {
         }
     }
 
+    /// Lets the other members in, and nobody else, where members speak with each other.
+    fn admit(&mut self, members: BTreeSet<Ipv4Addr>) {
+        let Some(port) = &self.cluster else { return };
+        if let Err(error) = members::admit(&port.name, &members) {
+            let complaint = format!("the firewall does not keep others off what members have among themselves: {error}");
+            self.say_once(complaint.clone());
+            if !self.complaints.contains(&complaint) {
+                self.complaints.push(complaint);
+            }
+        }
+    }
+
     fn set_host_name(&mut self, name: &str) {
         let chosen = self.config.hostname != HostName::Auto;
         match host_name::set(&self.options.etc, name, chosen) {
@@ -295,7 +328,8 @@ impl Driver {
     /// What may have something to say.
     pub(super) fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let cable = self.cable.iter().map(AsFd::as_fd);
-        cable.chain(self.cluster.iter().chain(&self.lan).map(AsFd::as_fd))
+        let role = self.role.iter().flat_map(RoleSocket::sources);
+        cable.chain(self.cluster.iter().chain(&self.lan).map(AsFd::as_fd)).chain(role)
     }
 
     /// Takes what came in on all networks.
@@ -320,10 +354,29 @@ impl Driver {
             }
         }
         failed.into_iter().for_each(|line| self.say_once(line));
+        let wrong = self.role.as_mut().map(RoleSocket::receive).unwrap_or_default();
+        wrong.into_iter().for_each(|line| self.console.log(4, &line));
+    }
+
+    /// Opens the socket on which the leader's role is granted. Without it a founder leads by right of its founding.
+    pub(super) fn await_role(&mut self) {
+        match RoleSocket::open(&self.options.run_dir) {
+            Ok(role) => self.role = Some(role),
+            Err(error) => self.fault(format!("no socket for the leader's role in {}: {error}", self.options.run_dir.display())),
+        }
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        // Last, and not before it is handled: what is left of a grant shrinks while the card is slow.
+        loop {
+            match self.role.as_mut()?.next(status::uptime_ms())? {
+                Ok(event) => return Some(event),
+                Err(wrong) => self.console.log(4, &wrong),
+            }
+        }
     }
 
     pub(super) fn events(&mut self) -> &mut VecDeque<Event> {
@@ -397,7 +450,11 @@ impl Driver {
         if status.is_ready() {
             text += &format!("; {}, {}: {}", status.role, status.phase, status.phase_reason);
         }
-        self.tell(&[NotifyState::Status(&text)]);
+        // A grant that is renewed every few seconds is no news to systemd.
+        if self.told_systemd != text {
+            self.tell(&[NotifyState::Status(&text)]);
+            self.told_systemd = text;
+        }
         self.signs.show(&status, &self.console);
         match status.write(&self.options.run_dir) {
             Ok(()) => self.published = Some(status),

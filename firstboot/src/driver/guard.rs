@@ -53,18 +53,25 @@ impl Guard {
 
     fn rules(&self) -> String {
         let Self { cluster, subnet, .. } = self;
-        // Before connection tracking. One transaction: there is no moment without rules.
+        // Before connection tracking. One transaction: there is no moment without rules. Containers on bridges of the engine's may
+        // reach the cluster as the node itself does; by name, since any other bridge may have the home network on it.
+        let bridges: String = ENGINE_BRIDGES.map(|name| format!("    iifname \"{name}\" accept\n")).concat();
         format!(
             "{NO_RULES}table inet hcl {{
   chain guard {{
     type filter hook prerouting priority raw; policy accept;
-    iifname != {{ \"lo\", \"{cluster}\" }} ip daddr {subnet} drop
+    iifname {{ \"lo\", \"{cluster}\" }} accept
+{bridges}    ip daddr {subnet} drop
   }}
 }}
 "
         )
     }
 }
+
+/// The bridges that the engine makes: its default one, the one that overlay networks leave by, and those of a user's networks, `br-`
+/// and the start of their id.
+const ENGINE_BRIDGES: [&str; 3] = ["docker0", "docker_gwbridge", "br-*"];
 
 /// The first line makes the second one never fail.
 const NO_RULES: &str = "table inet hcl {}\ndelete table inet hcl\n";
@@ -147,7 +154,12 @@ fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result
     fs::write(path, value).map(|()| true)
 }
 
-fn nft(rules: &str) -> io::Result<()> {
+/// Has `nft` do `rules`, all or none.
+///
+/// # Errors
+///
+/// What it says; [`io::ErrorKind::NotFound`] where the table is not there.
+pub(super) fn nft(rules: &str) -> io::Result<()> {
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .env("LC_ALL", "C")
@@ -178,7 +190,7 @@ fn complaint(stderr: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().next().unwrap_or("no reason given");
     if line.ends_with("No such file or directory") {
-        return io::Error::new(io::ErrorKind::NotFound, "the table inet hcl is not there");
+        return io::Error::new(io::ErrorKind::NotFound, "the table is not there");
     }
     io::Error::other(format!("nft: {line}"))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     config::{NodeConfig, Vlan},
     node::{Role, Summary},
-    status::{self, LeaderStatus, LeaseStatus, MemberStatus, Status},
+    status::{self, GrantStatus, LeaderStatus, LeaseStatus, MemberStatus, Status},
     trouble::{Kind, Trouble},
 };
 
@@ -51,6 +51,8 @@ pub(super) fn status(config: &NodeConfig, summary: Summary, complaints: impl Int
             address: leader.address,
             heard_uptime_ms: leader.heard.map(at),
         }),
+        grant: summary.grant.map(|grant| GrantStatus { index: grant.index, until_uptime_ms: at(grant.until) }),
+        waits_for_grant: summary.waits_for_grant,
         lease: summary.lease.map(|lease| LeaseStatus {
             server: lease.server,
             renew_uptime_ms: at(lease.renew_at),

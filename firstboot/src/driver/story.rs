@@ -103,6 +103,7 @@ pub(super) fn changed(from: &str, to: &str, reason: &str) -> String {
         "claiming" => "about to found a cluster",
         "reclaiming" => "coming back",
         "joining" => "asking for an address",
+        "succeeding" => "about to lead",
         "dormant" => "not leading any more",
         other => other,
     };

@@ -253,7 +253,7 @@ fn the_guard_and_what_it_leaves() {
     bench.open();
     assert_eq!([setting("arp_ignore"), setting("arp_announce"), setting("promote_secondaries")], ["1", "2", "1"]);
     let rules = sh("nft list ruleset");
-    assert!(rules.contains("iifname != { \"lo\", \"lan0\" } ip daddr 192.168.200.0/24 drop"), "{rules}");
+    assert!(rules.contains("iifname { \"lo\", \"lan0\" } accept") && rules.contains("ip daddr 192.168.200.0/24 drop"), "{rules}");
     assert_eq!(rules.matches(" drop").count(), 1, "{rules}");
     // Whoever has the subnet at home is not locked out.
     sh("ip addr add 192.168.200.5/24 dev home0");
@@ -290,6 +290,74 @@ fn the_guard_and_what_it_leaves() {
     let gone = guard::Guard { cluster: "gone0".into(), ..guard };
     assert!(!gone.raise().is_empty());
     guard::reset("gone0", Some("lan0")).unwrap();
+}
+
+/// A machine, or a container, in a network namespace of its own.
+struct Other(std::process::Child);
+
+impl Other {
+    fn new() -> Self {
+        let child = Command::new("unshare").args(["--net", "sleep", "600"]).spawn().unwrap();
+        let (other, pid) = (Self(child), std::process::id());
+        let end = Instant::now() + BOUND;
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        // As long as it is only about to leave it is where this thread came from or where this thread is.
+        let here = fs::read_link("/proc/thread-self/ns/net").unwrap();
+        while [namespace(pid), here.clone()].contains(&namespace(other.0.id())) {
+            assert!(Instant::now() < end, "unshare is needed: apt-get install util-linux");
+        }
+        other
+    }
+
+    /// One on a bridge of this name, with 10.`number`.0.2 and the way to the cluster over the bridge's 10.`number`.0.1.
+    fn on(bridge: &str, number: u8) -> Self {
+        let other = Self::new();
+        let there = other.0.id();
+        sh(&format!("ip link add {bridge} type bridge forward_delay 0; ip addr add 10.{number}.0.1/24 dev {bridge}"));
+        sh(&format!("ip link add end{number} master {bridge} type veth peer name eth0 netns {there}"));
+        sh(&format!("ip link set {bridge} up; ip link set end{number} up"));
+        other.run(&format!(
+            "ip addr add 10.{number}.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.{number}.0.1"
+        ));
+        other
+    }
+
+    fn run(&self, command: &str) -> String {
+        sh(&format!("nsenter -t {} -n sh -c '{command}'", self.0.id()))
+    }
+
+    /// Whether a port where nobody listens says so: what is dropped says nothing.
+    fn reaches(&self, address: Ipv4Addr) -> bool {
+        let said = self.run(&format!("busybox nc -w 2 {address} 9 2>&1 || true"));
+        assert!(said.contains("refused") || said.contains("timed out"), "busybox is needed: apt-get install busybox: {said}");
+        said.contains("refused")
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn containers_reach_the_cluster_and_the_lan_does_not() {
+    let mut bench = Bench::new();
+    let bridges = ["docker0", "docker_gwbridge", "br-0123456789ab", "br0", "home"];
+    let others: Vec<_> = bridges.iter().zip(20..).map(|(bridge, number)| Other::on(bridge, number)).collect();
+    let reach = |address| others.iter().map(|other| other.reaches(address)).collect::<Vec<_>>();
+    sh("ip addr add 192.168.200.77/24 dev lan0");
+    assert_eq!(reach(OWN), [true; 5], "without a guard");
+    bench.open();
+    assert_eq!(reach(OWN), [true, true, true, false, false], "{}", sh("nft list ruleset"));
+    // Nor through this node to another one; and what is no address of the cluster is nobody's business.
+    sh("sysctl -qw net.ipv4.ip_forward=1");
+    let member = Other::new();
+    sh(&format!("ip link set peer0 netns {}", member.0.id()));
+    member.run("ip link set peer0 up; ip addr add 192.168.200.78/24 dev peer0; ip route add default via 192.168.200.77");
+    assert_eq!(reach([192, 168, 200, 78].into()), [true, true, true, false, false]);
+    assert_eq!(reach([10, 20, 0, 1].into()), [true; 5]);
 }
 
 #[test]
@@ -336,3 +404,5 @@ fn no_network_is_fatal() {
     bench.open();
     assert!(matches!(&bench.events()[..], [Event::Listed(_)]));
 }
+
+mod members;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    guard, hosts,
+    guard, hosts, members,
     netlink::{Kernel, Outcome},
 };
 use crate::{
@@ -36,6 +36,11 @@ pub fn undo(config: &NodeConfig, last: Option<&Status>, etc: &Path) -> Vec<Resul
         Ok(true) => lines.push(Ok("removed the firewall's table inet hcl".to_owned())),
         Ok(false) => {}
         Err(error) => lines.push(Err(format!("removing the firewall's table inet hcl: {error}"))),
+    }
+    match members::drop_table() {
+        Ok(true) => lines.push(Ok("removed the firewall's table inet hcl_members".to_owned())),
+        Ok(false) => {}
+        Err(error) => lines.push(Err(format!("removing the firewall's table inet hcl_members: {error}"))),
     }
     let path = etc.join("hosts");
     match hosts::set(etc, &[]) {

@@ -13,7 +13,15 @@
 //!  │         └────► Reclaiming ────────────────────────┼────────────┼────────┘
 //!  │                    │ address is free              ▼            ▼
 //!  └────────────────────┴──────────────────────────► Following ◄────┘
+//!
+//!              role granted       .1 is free, on disk
+//!  Following ──────────────► Succeeding ────────────► Leading
+//!      ▲        grant over       │     grant over        │
+//!      └─────────────────────────┴───────────────────────┘
 //! ```
+//!
+//! A founder leads by right of its founding until the role is granted for the first time; from then on, and any other member, by
+//! grants: see `cluster/role.rs`. Dormant is who led a cluster that is in use, and met another one that is.
 //!
 //! Aside stands for what a person must change first: it says so and looks again. Why two nodes never both found, as long as of
 //! four consecutive packets each way one arrives: a founder asks sixteen times in its way, every 250 ms, and what it asserts
@@ -21,10 +29,13 @@
 
 mod answers;
 mod arps;
+mod card;
 mod founding;
 mod leading;
 mod member;
 mod packets;
+mod quorum;
+mod role;
 mod trouble;
 mod view;
 
@@ -38,6 +49,7 @@ use self::{
     founding::{Addressing, Browsing, Claiming},
     leading::Leading,
     member::{Following, Joining, Reclaiming},
+    role::{Grant, Succeeding},
 };
 use super::{Action, Event, LanAddress, Random, Setup, Wire, lan::LanNames, notice::Notice};
 use crate::{
@@ -98,7 +110,12 @@ pub struct Cluster {
     lan_names: LanNames,
     answer_at: Option<Instant>,
     hosts: Vec<(Ipv4Addr, String)>,
-    grant: Grant,
+    /// Whom the members' ports were opened for last.
+    admitted: Vec<Ipv4Addr>,
+    /// The grant of the leader's role that came last, if none was lost since.
+    grant: Option<Grant>,
+    /// The number of the ledger that the quorum was given last.
+    replica: u64,
     /// What went wrong last with the card.
     disk: Option<String>,
     stopping: bool,
@@ -119,17 +136,6 @@ struct Heard {
     at: Instant,
 }
 
-/// By what right a founder leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grant {
-    /// It founded, and nobody has granted the role yet.
-    Founding,
-    /// The role was granted until then.
-    Until(Instant),
-    /// It was granted once and is no more.
-    Lost,
-}
-
 #[derive(Debug)]
 enum Phase {
     /// There is no link, or nothing to do on it.
@@ -148,9 +154,11 @@ enum Phase {
     Joining(Box<Joining>),
     /// A member.
     Following(Box<Following>),
+    /// A member that was granted the leader's role.
+    Succeeding(Box<Succeeding>),
     /// The leader.
     Leading(Box<Leading>),
-    /// A founder that must not lead: keeps its own address.
+    /// Led a cluster that is in use until another one, in use as well, was met: keeps its own address.
     Dormant { address: Option<Ipv4Addr> },
 }
 
@@ -165,6 +173,7 @@ impl Phase {
             Self::Reclaiming(_) => "reclaiming",
             Self::Joining(_) => "joining",
             Self::Following(_) => "following",
+            Self::Succeeding(_) => "succeeding",
             Self::Leading(_) => "leading",
             Self::Dormant { .. } => "dormant",
         }
@@ -174,6 +183,8 @@ impl Phase {
 impl Cluster {
     pub(super) fn start(setup: Setup, now: Instant, actions: &mut Vec<Action>) -> Self {
         let mut random = Random::new(setup.seed);
+        // Not the numbers of an earlier run: an answer to that would be taken for ours.
+        let replica = random.below(u32::MAX).into();
         let seals = setup.key.map(|key| key.seals());
         let fresh = setup.record.is_none();
         let mut record = setup.record.unwrap_or_else(|| Record::new(NodeId(random.bytes()), setup.hardware.clone()));
@@ -201,7 +212,9 @@ impl Cluster {
             lan_names: LanNames::default(),
             answer_at: None,
             hosts: Vec::new(),
-            grant: Grant::Founding,
+            admitted: Vec::new(),
+            grant: None,
+            replica,
             disk: None,
             stopping: false,
             suspicions: 0,
@@ -225,6 +238,7 @@ impl Cluster {
         }
         if self.link.take().is_some() {
             actions.push(Action::Close);
+            self.admitted.clear();
             self.told = None;
             self.go(now, Phase::Off, "the network is not ready", actions);
         }
@@ -280,13 +294,20 @@ impl Cluster {
                 self.on_disk = self.record.clone();
                 self.disk = None;
             }
+            self.grant.take_if(|grant| now >= grant.until);
+            if self.granted(now).is_none() {
+                self.step_down(now, actions);
+            }
             match event {
                 Event::OpenFailed { error } => self.open_failed(now, &error, actions),
                 Event::Heard if !self.heard => self.hear(now),
                 Event::Received { wire, packet } => self.received(now, wire, packet, actions),
                 Event::LanAddresses(addresses) => self.lan_addresses(now, addresses, actions),
-                Event::RoleGranted { valid_for, .. } => self.grant = Grant::Until(now + valid_for),
-                Event::RoleLost => self.grant = Grant::Lost,
+                Event::RoleGranted { index, valid_for, ledger, incarnation } => {
+                    self.role_granted(now, index, valid_for, ledger, incarnation, actions);
+                }
+                Event::RoleLost => self.role_lost(),
+                Event::Replicated { seq } => self.replicated(seq, actions),
                 Event::Established => self.established(now, actions),
                 Event::Stopping => self.stop(now, actions),
                 _ => {}
@@ -299,6 +320,7 @@ impl Cluster {
         }
         self.tell_of_switch(actions);
         self.tell_hosts(actions);
+        self.tell_members(actions);
         if stops {
             actions.push(Action::Stopped);
         }
@@ -319,10 +341,13 @@ impl Cluster {
             Phase::Reclaiming(_) => self.run_reclaiming(now, actions),
             Phase::Joining(_) => self.run_joining(now, actions),
             Phase::Following(_) => self.run_following(now, actions),
+            Phase::Succeeding(_) => self.run_succeeding(now, actions),
             Phase::Leading(_) => self.run_leading(now, actions),
         }
-        if matches!(self.phase, Phase::Dormant { .. }) {
-            self.run_dormant(now, actions);
+        match self.phase {
+            Phase::Dormant { .. } => self.run_dormant(now, actions),
+            Phase::Following(_) => self.succeed_if_granted(now, actions),
+            _ => {}
         }
     }
 
@@ -339,13 +364,16 @@ impl Cluster {
             Phase::Reclaiming(reclaiming) => Some(reclaiming.next_at),
             Phase::Joining(joining) => joining.next_timeout(),
             Phase::Following(following) => following.next_timeout(),
+            Phase::Succeeding(succeeding) => Some(succeeding.next_at),
             Phase::Leading(leading) => leading.next_timeout(),
             Phase::Dormant { .. } => self.rival.as_ref().map(|rival| rival.at + LEADER_SILENCE),
         };
         let of_phase = of_phase.map(|at| (at, self.phase.name()));
+        let leads = matches!(self.phase, Phase::Leading(_) | Phase::Succeeding(_));
+        let grant = self.grant.as_ref().filter(|_| leads).map(|grant| (grant.until, "the role's grant"));
         let answer = self.answer_at.map(|at| (at, "answer"));
         let lan = self.lan_names.next_timeout().map(|at| (at, "names on the LAN"));
-        of_phase.into_iter().chain(answer).chain(lan).min()
+        of_phase.into_iter().chain(answer).chain(lan).chain(grant).min()
     }
 
     /// Our place in the cluster of the key on this card: from the start on the record has no other one.
@@ -374,34 +402,6 @@ impl Cluster {
 
     fn prefix(&self) -> u8 {
         self.config.addresses.subnet().prefix()
-    }
-
-    /// Before a promise: what follows in `actions` is backed by it.
-    fn persist(&self, actions: &mut Vec<Action>) {
-        actions.push(Action::Persist(Box::new(self.record.clone())));
-    }
-
-    fn persist_failed(&mut self, now: Instant, error: String, actions: &mut Vec<Action>) {
-        self.record = self.on_disk.clone();
-        let reason = format!("the card cannot be written ({error}): put in another card, or free some space");
-        if self.disk.as_ref() != Some(&reason) {
-            actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
-        }
-        self.disk = Some(reason.clone());
-        let founder = self.membership().is_some_and(|membership| membership.founder.is_some());
-        match self.phase {
-            // The binding that could not be written was not promised, and is forgotten; the rest goes on.
-            Phase::Leading(_) if founder => {
-                self.restart_server(now);
-                self.hold_own(actions);
-            }
-            Phase::Off => {}
-            _ => {
-                actions.push(Action::Close);
-                self.open(actions);
-                self.aside(now, reason, actions);
-            }
-        }
     }
 
     /// What forbids us to be on this wire at all.

@@ -38,6 +38,9 @@ pub struct Notice {
     pub provisional: bool,
     /// How many members it has.
     pub members: u16,
+    /// The grant by which a leader leads: of two leaders of one founding the one with the higher is the later. Zero: by right of its
+    /// founding; a member's is zero.
+    pub grant: u64,
     /// Whether this is its last word.
     pub leaving: bool,
 }
@@ -90,6 +93,7 @@ impl Notice {
             format!("at={}", self.address),
             format!("name={}", self.name),
             format!("n={}", self.members),
+            format!("g={}", self.grant),
             format!("is={flags}"),
         ]
         .map(String::into_bytes)
@@ -119,6 +123,8 @@ impl Notice {
             name: value("name")?,
             provisional: flags.contains('p'),
             members: value("n")?.parse().ok()?,
+            // Versions before grants do not say.
+            grant: value("g").map_or(Ok(0), |text| text.parse()).ok()?,
             leaving: flags.contains('x'),
         })
     }
@@ -189,6 +195,7 @@ mod tests {
             name: "node-0a0b0c".into(),
             provisional: true,
             members: 3,
+            grant: 7,
             leaving: false,
         }
     }

@@ -34,6 +34,10 @@ pub struct Summary {
     pub address: Option<Ipv4Addr>,
     /// The leader, where one is known.
     pub leader: Option<Peer>,
+    /// The grant of the leader's role, while this node has it.
+    pub grant: Option<Grant>,
+    /// Whether it led before, and nobody leads until the role is granted again.
+    pub waits_for_grant: bool,
     /// Its lease, where it has one.
     pub lease: Option<Lease>,
     /// The members known, itself included.
@@ -68,6 +72,15 @@ pub struct Peer {
     pub name: String,
     /// When it was last heard; none: never since this node started.
     pub heard: Option<Instant>,
+}
+
+/// A grant of the leader's role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Which.
+    pub index: u64,
+    /// Until when, unless it is renewed.
+    pub until: Instant,
 }
 
 /// A lease.

@@ -26,6 +26,12 @@ impl Bench {
         let setup = Setup { config: NodeConfig::default(), key, record: None, hardware: Hardware::default(), seed: [7; 32] };
         let (node, done) = Node::start(setup, now);
         let mut bench = Self { node, now, done };
+        bench.plug();
+        bench
+    }
+
+    /// Its links appear.
+    fn plug(&mut self) {
         let link = |index, name: &str, kind| Link {
             index,
             name: name.to_owned(),
@@ -34,9 +40,8 @@ impl Bench {
             up: true,
             carrier: true,
         };
-        bench.event(Event::Listed(vec![link(2, "eth0", LinkKind::Wired)]));
-        bench.event(Event::LinkChanged(link(3, "eth0.200", LinkKind::Vlan { id: 200, parent: 2 })));
-        bench
+        self.event(Event::Listed(vec![link(2, "eth0", LinkKind::Wired)]));
+        self.event(Event::LinkChanged(link(3, "eth0.200", LinkKind::Vlan { id: 200, parent: 2 })));
     }
 
     fn with_key() -> Self {
@@ -250,4 +255,5 @@ fn a_refusal_of_the_kernel_is_no_silence() {
     assert_eq!(bench.node.summary().link.state, "ready");
 }
 
+mod role;
 mod trouble;

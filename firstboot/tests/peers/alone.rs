@@ -195,7 +195,13 @@ fn node() {
                     panic!("there is no reason for {action:?}")
                 }
                 // What it keeps and shows is not asked for here.
-                Action::Persist(_) | Action::SetHosts(_) | Action::SetHostName(_) | Action::TellReady | Action::Mark(_) => {}
+                Action::Persist(_)
+                | Action::Replicate { .. }
+                | Action::SetHosts(_)
+                | Action::SetMembers(_)
+                | Action::SetHostName(_)
+                | Action::TellReady
+                | Action::Mark(_) => {}
             }
         }
         if stage.stopped() && !stopping {

@@ -58,7 +58,7 @@ impl World {
             }
             Class::Loss => self.dice.chance(20),
             Class::Mixed => self.cut.contains_key(&(from, to)) || self.dice.chance(20),
-            Class::Parts | Class::Used | Class::Splits => self.cut.contains_key(&(from, to)),
+            Class::Parts | Class::Used | Class::Splits | Class::Hangs | Class::Quorum => self.cut.contains_key(&(from, to)),
             _ => false,
         }
     }

@@ -37,8 +37,12 @@ pub enum Class {
     Flaps,
     /// Cards that cannot be written at times, and nodes that are stopped in good order.
     Cards,
-    /// The leader's role is lost for a while.
+    /// The leader's role is lost, at once or without a word.
     Roles,
+    /// The leader hangs, or what grants it the role; cables are cut as well.
+    Hangs,
+    /// Most of the machines that grant the role are without power, or do not hear each other.
+    Quorum,
     /// A machine without the key sends again what it heard, altered or not, and floods the leader with questions.
     Forged,
     /// All of it at once, on a wire that loses, doubles and delays, with clocks a tenth too fast or slow.
@@ -46,7 +50,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Bounded,
         Self::Mute,
         Self::Loss,
@@ -60,6 +64,8 @@ impl Class {
         Self::Flaps,
         Self::Cards,
         Self::Roles,
+        Self::Hangs,
+        Self::Quorum,
         Self::Forged,
         Self::Mixed,
     ];
@@ -79,6 +85,8 @@ impl Class {
             Self::Flaps => "flaps",
             Self::Cards => "cards",
             Self::Roles => "roles",
+            Self::Hangs => "hangs",
+            Self::Quorum => "quorum",
             Self::Forged => "forged",
             Self::Mixed => "mixed",
         }
@@ -87,7 +95,17 @@ impl Class {
 
 impl World {
     pub(super) fn troubled(&self) -> bool {
-        matches!(self.class, Class::Splits | Class::Crashes | Class::Flaps | Class::Cards | Class::Roles | Class::Mixed)
+        matches!(
+            self.class,
+            Class::Splits
+                | Class::Crashes
+                | Class::Flaps
+                | Class::Cards
+                | Class::Roles
+                | Class::Hangs
+                | Class::Quorum
+                | Class::Mixed
+        )
     }
 
     /// Something goes wrong, and the next thing soon.
@@ -111,7 +129,9 @@ impl World {
             Class::Flaps => 2,
             Class::Cards => 3,
             Class::Roles => 4,
-            _ => self.dice.below(5),
+            Class::Hangs => [0, 5, 5][self.dice.below(3) as usize],
+            Class::Quorum => [0, 1, 6][self.dice.below(3) as usize],
+            _ => self.dice.below(7),
         };
         let life = self.hosts[victim].life;
         let back = (self.now + self.dice.between(MS * 10, Duration::from_secs(25))).min(self.faults_end);
@@ -124,13 +144,9 @@ impl World {
                 self.at(back, What::Cable(victim, plugged));
             }
             3 => self.event(victim, life, Event::Stopping),
-            4 if leader.is_some() => {
-                let victim = leader.unwrap_or(victim);
-                let life = self.hosts[victim].life;
-                let valid_for = self.dice.between(MS * 500, Duration::from_secs(30));
-                self.at(back, What::Granted(victim, valid_for));
-                self.event(victim, life, Event::RoleLost);
-            }
+            4 => self.end_session(),
+            5 => self.hang(victim),
+            6 => self.lose_quorum(),
             _ => {}
         }
     }

@@ -22,8 +22,10 @@ pub(super) struct Host {
     pub(super) carrier: bool,
     pub(super) plugged: u32,
     pub(super) quiet: bool,
-    /// Until when the leader's role is granted. None: by the right of a founder.
+    /// Until when the leader's role is granted at the latest, if ever.
     pub(super) granted_until: Option<Duration>,
+    /// Until when the program that asks for the role does nothing.
+    pub(super) agent_hangs_until: Duration,
     /// How fast its clock runs, in thousandths.
     pub(super) pace: u32,
 }
@@ -47,6 +49,7 @@ impl Host {
             plugged: 0,
             quiet: false,
             granted_until: None,
+            agent_hangs_until: Duration::ZERO,
             pace: 1000,
         }
     }

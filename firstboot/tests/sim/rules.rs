@@ -10,7 +10,7 @@ use hcl_firstboot::{
     key::Seals,
     link::Mac,
     node::notice,
-    record::Record,
+    record::{Holder, Ledger, Membership, Record},
     wire::{Body, Packet, dhcp, mdns::Service},
 };
 
@@ -22,6 +22,12 @@ pub struct Rules {
     /// Rule 2: a member keeps its address.
     addresses: BTreeMap<(NodeId, Incarnation), Ipv4Addr>,
     pub founded: BTreeSet<Incarnation>,
+    /// Who led by a grant.
+    pub led: BTreeSet<NodeId>,
+    /// What its holder has declined.
+    declined: BTreeSet<(Mac, Ipv4Addr)>,
+    /// Whose address what is, as the last acknowledgement has it.
+    acknowledged: BTreeMap<(Incarnation, Ipv4Addr), Holder>,
     /// Who was ever whose machine: a request may arrive after its sender became another node.
     pub names: BTreeSet<(Mac, NodeId)>,
 }
@@ -32,25 +38,44 @@ impl Rules {
         let Some(membership) = &record.membership else { return };
         // Whoever joins another cluster gives up its address in the one before.
         self.addresses.retain(|(node, incarnation), _| *node != record.node || *incarnation == membership.incarnation);
-        if membership.founder.is_some() {
+        if membership.leads_by_right() {
             self.founded.insert(membership.incarnation);
         }
     }
 
     /// Rule 3: nothing is promised on the wire before it is on disk.
-    pub fn sent(&self, packet: &Packet, disk: Option<&Record>, seals: &Seals) -> Result<(), String> {
+    /// With grants, nothing new before the quorum has it, which is `kept`.
+    pub fn sent(&mut self, packet: &Packet, disk: Option<&Record>, kept: Option<&Ledger>, seals: &Seals) -> Result<(), String> {
         let membership = disk.and_then(|record| record.membership.as_ref());
-        let ledger = membership.and_then(|membership| membership.founder.as_ref());
+        let ledger = membership.and_then(|membership| membership.ledger.as_ref());
         match &packet.body {
             Body::Dhcp { message, .. } if message.kind == dhcp::Kind::Ack && !message.yiaddr.is_unspecified() => {
-                let bound = ledger.is_some_and(|ledger| {
-                    let member = ledger
-                        .members
-                        .iter()
-                        .any(|entry| entry.address == message.yiaddr && self.names.contains(&(message.chaddr, entry.node)));
-                    member || ledger.strangers.iter().any(|entry| entry.address == message.yiaddr && entry.mac == message.chaddr)
+                let address = message.yiaddr;
+                let holder = ledger.and_then(|ledger| ledger.holder(address)).filter(|holder| match holder {
+                    Holder::Member(node) => self.names.contains(&(message.chaddr, *node)),
+                    Holder::Stranger(mac) => *mac == message.chaddr,
                 });
-                if bound { Ok(()) } else { Err(format!("3: {} was acknowledged and is not on the disk", message.yiaddr)) }
+                let (Some(holder), Some(membership)) = (holder, membership) else {
+                    return Err(format!("3: {address} was acknowledged and is not on the disk"));
+                };
+                let before = self.acknowledged.get(&(membership.incarnation, address)).copied();
+                // An answer to a request from before that: the client has another one by then.
+                if !self.declined.contains(&(message.chaddr, address)) {
+                    self.acknowledged.insert((membership.incarnation, address), holder);
+                }
+                // Before the first ledger is kept only the founder can lead, which has it on its card.
+                let promised = before == Some(holder) || kept.is_none_or(|kept| kept.holder(address) == Some(holder));
+                if membership.granted.is_some() && !promised {
+                    return Err(format!("3: {address} was acknowledged and the quorum does not have it"));
+                }
+                Ok(())
+            }
+            // It gets another one: this one may be anybody's.
+            Body::Dhcp { message, .. } if message.kind == dhcp::Kind::Decline => {
+                let Some(declined) = message.requested else { return Ok(()) };
+                self.declined.insert((message.chaddr, declined));
+                self.acknowledged.retain(|(_, address), _| *address != declined);
+                Ok(())
             }
             Body::Mdns { message, .. } if message.response => {
                 for notice in notice::read(&message.answers, seals).0 {
@@ -74,7 +99,7 @@ impl Rules {
     pub fn took(&mut self, address: Ipv4Addr, disk: Option<&Record>) -> Result<(), String> {
         let membership = disk.and_then(|record| record.membership.as_ref());
         let right = membership.is_some_and(|membership| match address {
-            LEADER => membership.founder.is_some(),
+            LEADER => membership.ledger.is_some(),
             _ => membership.address == Some(address),
         });
         if !right {
@@ -82,7 +107,10 @@ impl Rules {
         }
         let (Some(record), Some(membership)) = (disk, membership) else { return Ok(()) };
         if address == LEADER {
-            return Ok(());
+            if membership.granted.is_some() {
+                self.led.insert(record.node);
+            }
+            return self.nothing_is_lost(membership);
         }
         let before = *self.addresses.entry((record.node, membership.incarnation)).or_insert(address);
         if before == address {
@@ -93,5 +121,17 @@ impl Rules {
                 record.node, membership.incarnation
             ))
         }
+    }
+
+    /// Whoever leads knows all that was ever acknowledged to members.
+    fn nothing_is_lost(&self, membership: &Membership) -> Result<(), String> {
+        let Some(ledger) = &membership.ledger else { return Ok(()) };
+        for ((incarnation, address), holder) in &self.acknowledged {
+            let member = matches!(holder, Holder::Member(_)) && *incarnation == membership.incarnation;
+            if member && ledger.holder(*address) != Some(*holder) {
+                return Err(format!("2: {address} of {holder:?} was acknowledged, and whoever leads does not know it"));
+            }
+        }
+        Ok(())
     }
 }

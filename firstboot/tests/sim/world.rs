@@ -17,8 +17,11 @@ use hcl_firstboot::{
     wire::Packet,
 };
 
-pub use self::faults::Class;
 use self::host::Host;
+pub use self::{
+    faults::Class,
+    outcome::{Mutation, Outcome},
+};
 use crate::{dice::Dice, rules::Rules};
 
 #[path = "attacker.rs"]
@@ -29,36 +32,12 @@ mod cable;
 mod faults;
 #[path = "host.rs"]
 mod host;
+#[path = "lock.rs"]
+mod lock;
+#[path = "outcome.rs"]
+mod outcome;
 #[path = "settled.rs"]
 mod settled;
-
-/// What is made wrong on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutation {
-    None,
-    /// What is to be kept is kept last.
-    PersistLast,
-    /// A frame counts as heard at once.
-    NoSilenceRule,
-    /// Nobody sees what others claim.
-    NoTieBreak,
-}
-
-/// How a run ended.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// The rule that was broken, and how.
-    pub broken: Option<String>,
-    pub foundings: usize,
-    /// From the first node's power to a leader.
-    pub leader_after: Option<Duration>,
-    /// From the leader, or the node's own power, to a lease; each follower.
-    pub follower_after: Vec<Duration>,
-    /// What a node is woken for once all has settled, and the bytes that it writes then; all nodes together.
-    pub wakes: u64,
-    pub written: u64,
-    pub trace: String,
-}
 
 /// How long everything may take after the last fault.
 const SETTLE: Duration = Duration::from_secs(180);
@@ -69,8 +48,12 @@ enum What {
     Heard(usize, u32, u32),
     Trouble,
     Cable(usize, u32),
-    /// The leader's role, for so long.
-    Granted(usize, Duration),
+    /// The program that asks for the leader's role has its turn.
+    Tick(usize, u32),
+    /// It asks for a founding's lock, at this time of its clock.
+    Ask(usize, u32, Incarnation, Duration),
+    Granted(usize, u32, lock::Grant),
+    Write(usize, u32, lock::Write),
     Other(usize, u32, Event),
     Deliver(usize, u32, Packet),
     Timer(usize, u32),
@@ -93,6 +76,9 @@ struct World {
     lost: BTreeMap<(usize, usize), u8>,
     /// Pairs that do not hear each other, in one direction.
     cut: BTreeMap<(usize, usize), ()>,
+    /// Whether there is a Consul that grants the role, and its locks.
+    consul: bool,
+    locks: BTreeMap<Incarnation, lock::Lock>,
     rules: Rules,
     outcome: Outcome,
     leader_at: Option<Duration>,
@@ -133,6 +119,8 @@ pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<us
         counter: 0,
         lost: BTreeMap::new(),
         cut: BTreeMap::new(),
+        consul: false,
+        locks: BTreeMap::new(),
         rules: Rules::default(),
         outcome: Outcome::default(),
         leader_at: None,
@@ -143,6 +131,7 @@ pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<us
             world.hosts[place].pace = 900 + world.dice.below(201) as u32;
         }
     }
+    world.consul = World::always_consul(class) || world.dice.chance(60);
     let staggered = world.dice.chance(50);
     for place in 0..count {
         let at = if staggered {
@@ -167,12 +156,10 @@ pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<us
     if world.troubled() {
         let first = world.dice.between(Duration::ZERO, world.faults_end / 2);
         world.at(first, What::Trouble);
-        for place in 0..count {
-            world.at(faults_end, What::Granted(place, Duration::ZERO));
-        }
     }
     world.play(rest);
     world.outcome.foundings = world.rules.founded.len();
+    world.outcome.leaders = world.rules.led.len();
     world.outcome
 }
 
@@ -209,7 +196,16 @@ impl World {
         let end = self.faults_end + SETTLE + rest;
         let mut copied = !matches!(
             self.class,
-            Class::Copies | Class::Used | Class::Splits | Class::Crashes | Class::Flaps | Class::Cards | Class::Mixed
+            Class::Copies
+                | Class::Used
+                | Class::Splits
+                | Class::Crashes
+                | Class::Flaps
+                | Class::Cards
+                | Class::Roles
+                | Class::Hangs
+                | Class::Quorum
+                | Class::Mixed
         );
         while let Some(Reverse((at, id))) = self.queue.pop() {
             if at > end || self.outcome.broken.is_some() {
@@ -234,7 +230,10 @@ impl World {
                         self.plug(place, true);
                     }
                 }
-                What::Granted(place, valid_for) => self.grant(place, valid_for),
+                What::Tick(place, life) => self.tick(place, life),
+                What::Ask(place, life, incarnation, asked) => self.asked(place, life, incarnation, asked),
+                What::Granted(place, life, grant) => self.granted(place, life, grant),
+                What::Write(place, life, write) => self.written(place, life, write),
                 What::Other(place, life, event) => self.event(place, life, event),
                 What::List(place, life) => {
                     let list = vec![self.wired(place)];
@@ -279,6 +278,7 @@ impl World {
         host.follows = false;
         host.quiet = quiet;
         host.granted_until = None;
+        host.agent_hangs_until = now;
         let life = host.life;
         let instant = self.base + host.clock(now);
         let setup = Setup {
@@ -298,15 +298,7 @@ impl World {
         self.act(place, actions);
         // The card may be slow already.
         self.at(now, What::List(place, life));
-    }
-
-    fn grant(&mut self, place: usize, valid_for: Duration) {
-        // In the end all may lead: who of them does is not said here.
-        let valid_for = if self.faulty() { valid_for } else { SETTLE * 2 };
-        let life = self.hosts[place].life;
-        if self.hosts[place].granted_until.is_some() || !self.faulty() {
-            self.event(place, life, Event::RoleGranted { index: 1, valid_for });
-        }
+        self.start_agent(place);
     }
 
     fn wired(&self, place: usize) -> Link {
@@ -335,13 +327,8 @@ impl World {
         }
         let stopping = event == Event::Stopping;
         self.outcome.wakes += u64::from(rests);
-        match event {
-            Event::RoleGranted { valid_for, .. } => {
-                let until = self.now + host.when(valid_for);
-                host.granted_until = Some(until);
-            }
-            Event::RoleLost => host.granted_until = Some(self.now),
-            _ => {}
+        if event == Event::RoleLost {
+            host.granted_until = host.granted_until.map(|_| self.now);
         }
         let Some(node) = &mut host.node else { return };
         let actions = node.handle(instant, event);
@@ -423,6 +410,12 @@ impl World {
                     self.rules.persisted(&record);
                     self.hosts[place].disk = Some(*record);
                 }
+                Action::Replicate { seq, index, ledger } => {
+                    let of = self.hosts[place].node.as_ref().and_then(|node| node.summary().incarnation);
+                    if let Some(incarnation) = of {
+                        self.replicate(place, lock::Write { incarnation, index, seq, ledger });
+                    }
+                }
                 Action::SetAddress { address, valid_for, .. } => self.set_address(place, address, valid_for),
                 Action::DropAddress { address } => {
                     self.hosts[place].addresses.remove(&address);
@@ -430,7 +423,9 @@ impl World {
                 Action::Close => self.hosts[place].addresses.clear(),
                 Action::Send { wire: Wire::Cluster, packet } => {
                     let host = &self.hosts[place];
-                    let rule = self.rules.sent(&packet, host.disk.as_ref(), &host.key.seals());
+                    let of = host.disk.as_ref().and_then(|disk| disk.membership.as_ref()).map(|of| of.incarnation);
+                    let kept = of.and_then(|of| self.locks.get(&of)).and_then(|lock| lock.ledger.as_ref());
+                    let rule = self.rules.sent(&packet, host.disk.as_ref(), kept, &host.key.seals());
                     self.broke(rule);
                     self.send(place, packet, lag);
                 }
@@ -475,8 +470,10 @@ impl World {
         self.broke(rule);
         let now = self.now;
         let until = valid_for.map(|valid_for| now + self.hosts[place].when(valid_for));
-        let granted = self.hosts[place].granted_until;
-        if address == crate::rules::LEADER && granted.is_some_and(|granted| until.is_none_or(|until| until > granted + MS)) {
+        let host = &self.hosts[place];
+        let by_right = host.disk.as_ref().and_then(|disk| disk.membership.as_ref()).is_some_and(|of| of.leads_by_right());
+        let granted = host.granted_until.is_some_and(|granted| until.is_some_and(|until| until <= granted + MS));
+        if address == crate::rules::LEADER && !by_right && !granted {
             self.broke(Err(format!("1b: {place} has {address} longer than the role")));
         }
         self.hosts[place].addresses.insert(address, until);

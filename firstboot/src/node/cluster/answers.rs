@@ -19,16 +19,19 @@ impl Cluster {
             name: self.name(),
             provisional: membership.provisional,
             members: self.member_count(),
+            grant: 0,
             leaving: false,
         };
         let member = |address| notice(Service::Member, address);
         match &self.phase {
             Phase::Leading(leading) => {
-                let mut notices = vec![notice(Service::Leader, self.leader_address())];
+                let grant = leading.quorum.as_ref().map_or(0, |quorum| quorum.index);
+                let mut notices = vec![Notice { grant, ..notice(Service::Leader, self.leader_address()) }];
                 notices.extend(leading.own_address().map(member));
                 notices
             }
             Phase::Following(following) => vec![member(following.address)],
+            Phase::Succeeding(succeeding) => vec![member(succeeding.address)],
             Phase::Dormant { address } => address.map(member).into_iter().collect(),
             // Whoever has a copy of our card must hear of us as soon as we hear the question.
             Phase::Reclaiming(reclaiming) if reclaiming.answers() => vec![member(reclaiming.address)],
@@ -37,8 +40,8 @@ impl Cluster {
     }
 
     pub(super) fn member_count(&self) -> u16 {
-        let ledger = self.membership().and_then(|membership| membership.founder.as_ref());
-        ledger.map_or_else(|| self.peers.len() + 1, |ledger| ledger.members.len()).try_into().unwrap_or(u16::MAX)
+        let count = self.ledger_in_use().map_or_else(|| self.members().len(), |ledger| ledger.members.len());
+        count.max(1).try_into().unwrap_or(u16::MAX)
     }
 
     /// Says it to everybody.

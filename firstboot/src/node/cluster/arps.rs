@@ -2,13 +2,26 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use super::{Cluster, Phase};
+use super::{Cluster, DEFENCE, Phase};
 use crate::{
     node::Action,
     wire::{Arp, arp::Operation},
 };
 
+/// When an address of ours was last defended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defence(Option<Instant>);
+
 impl Cluster {
+    /// Says that `address` is ours where somebody else uses it, once in a while (RFC 5227, section 2.4 (b)).
+    pub(super) fn defend(&self, now: Instant, address: Ipv4Addr, defence: &mut Defence, arp: &Arp, actions: &mut Vec<Action>) {
+        if arp.sender == address && defence.0.is_none_or(|at| now >= at + DEFENCE) {
+            defence.0 = Some(now);
+            self.send_arp(Arp::announcement(self.mac(), address), actions);
+            self.note(format!("{} uses {address} as well", arp.sender_mac), actions);
+        }
+    }
+
     pub(super) fn arp_came(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
         if arp.sender_mac == self.mac() {
             return;
@@ -25,6 +38,7 @@ impl Cluster {
             }
             Phase::Reclaiming(_) => self.reclaiming_arp(now, arp, actions),
             Phase::Following(_) => self.following_arp(now, arp, actions),
+            Phase::Succeeding(_) => self.succeeding_arp(now, arp, actions),
             Phase::Leading(_) => self.leading_arp(now, arp, actions),
             Phase::Off | Phase::Aside { .. } | Phase::Dormant { .. } => {}
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, ARP_ROUND, Cluster, Grant, Heard, Phase, ROUND};
+use super::{ARP_PROBES, ARP_ROUND, Cluster, Heard, Phase, ROUND};
 use crate::{
     identity::Incarnation,
     node::{Action, notice::Notice},
@@ -166,6 +166,7 @@ impl Cluster {
             name: self.name(),
             provisional: true,
             members: 1,
+            grant: 0,
             leaving: false,
         })
     }
@@ -193,11 +194,17 @@ impl Cluster {
     /// The claim stands: first on the card, then on the wire.
     fn found(&mut self, now: Instant, incarnation: Incarnation, temporary: Ipv4Addr, actions: &mut Vec<Action>) {
         let Some(cluster) = self.seals.as_ref().map(|seals| seals.cluster().to_string()) else { return };
-        self.record.membership =
-            Some(Membership { cluster, incarnation, address: None, provisional: true, founder: Some(Ledger::default()) });
+        self.record.membership = Some(Membership {
+            cluster,
+            incarnation,
+            address: None,
+            provisional: true,
+            ledger: Some(Ledger::default()),
+            granted: None,
+        });
         self.peers.clear();
-        self.grant = Grant::Founding;
-        self.lead(now, temporary, "nobody of this cluster was there: founded it", actions);
+        self.grant = None;
+        self.lead(now, temporary, None, "nobody of this cluster was there: founded it", actions);
     }
 
     /// Somebody claims to become leader.

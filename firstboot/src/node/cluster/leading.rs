@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, ARP_ROUND, Cluster, DEFENCE, Grant, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns};
+use super::{
+    ARP_PROBES, ARP_ROUND, Cluster, DEFENCE, Heard, Phase, ROUND,
+    arps::{Defence, concerns},
+    quorum::Quorum,
+};
 use crate::{
     identity::Incarnation,
     link::Mac,
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// For how long the kernel keeps .1 without hearing from us: a leader that hangs loses it.
-const LEADER_LIFETIME: Duration = Duration::from_secs(8);
+pub(super) const LEADER_LIFETIME: Duration = Duration::from_secs(8);
 /// How often it is given that time anew.
 const REFRESH: Duration = Duration::from_secs(3);
 /// How often a leader asks who is there and says that it is.
@@ -38,6 +42,8 @@ const YIELD: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Leading {
     pub(super) server: Server,
+    /// What a leader by grant has the quorum keep; none: it leads by right of its founding.
+    pub(super) quorum: Option<Quorum>,
     /// The address that our frames carry until our own one was probed.
     temporary: Ipv4Addr,
     own: Own,
@@ -45,7 +51,7 @@ pub(super) struct Leading {
     query_at: Instant,
     announcements: u8,
     announce_at: Instant,
-    defended_at: Option<Instant>,
+    defence: Defence,
     yielding: Option<Yielding>,
 }
 
@@ -105,7 +111,8 @@ impl Leading {
             let of_client = yielding.client.next_timeout();
             of_client.map_or(yielding.until, |at| at.min(yielding.until))
         });
-        [Some(self.refresh_at), Some(self.query_at), own, announce, self.server.next_timeout(), yielding]
+        let quorum = self.quorum.as_ref().and_then(Quorum::next_timeout);
+        [Some(self.refresh_at), Some(self.query_at), own, announce, self.server.next_timeout(), yielding, quorum]
             .into_iter()
             .flatten()
             .min()
@@ -113,14 +120,28 @@ impl Leading {
 }
 
 impl Cluster {
-    /// Leads from now on. `address` is the one that our frames carry: our own one already where we have come back with it.
-    pub(super) fn lead(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
+    /// Leads from now on, by a grant with its `quorum`. `address` is the one that our frames carry: our own one already where we
+    /// have come back with it.
+    pub(super) fn lead(
+        &mut self,
+        now: Instant,
+        address: Ipv4Addr,
+        quorum: Option<Quorum>,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
         let (Some(server), Some(granted)) = (self.server(now), self.granted(now)) else { return };
+        self.leader = None;
         let own = server.own_address();
-        let had = self.membership().is_some_and(|membership| membership.address == Some(own));
+        let before = self.membership().and_then(|membership| membership.address);
+        let had = before == Some(own);
         self.keep_ledger(server.ledger(), own);
         if self.on_disk != self.record {
             self.persist(actions);
+        }
+        if own != address && before == Some(address) {
+            // The quorum gave it to another member.
+            actions.push(Action::DropAddress { address });
         }
         let leader = self.leader_address();
         actions.push(Action::SetAddress {
@@ -139,13 +160,14 @@ impl Cluster {
         actions.push(Action::Mark(Marker::Leader { address: leader }));
         let leading = Leading {
             server,
+            quorum,
             temporary: address,
             own,
             refresh_at: now + REFRESH,
             query_at: now + QUERY,
             announcements: ANNOUNCEMENTS,
             announce_at: now,
-            defended_at: None,
+            defence: Defence::default(),
             yielding: None,
         };
         self.go(now, Phase::Leading(Box::new(leading)), reason, actions);
@@ -158,7 +180,7 @@ impl Cluster {
         let setup = ServerSetup {
             addresses: self.config.addresses,
             lease: self.config.lease,
-            ledger: membership.founder.clone()?,
+            ledger: membership.ledger.clone()?,
             own: (self.record.node, self.mac()),
             own_name: self.name(),
             incarnation: membership.incarnation,
@@ -170,6 +192,7 @@ impl Cluster {
     pub(super) fn restart_server(&mut self, now: Instant) {
         if let (Some(server), Phase::Leading(leading)) = (self.server(now), &mut self.phase) {
             leading.server = server;
+            leading.quorum.iter_mut().for_each(Quorum::start_again);
         }
     }
 
@@ -184,17 +207,8 @@ impl Cluster {
     /// Takes the server's ledger and our own address in it into the record.
     fn keep_ledger(&mut self, ledger: Ledger, own: Ipv4Addr) {
         if let Some(membership) = &mut self.record.membership {
-            membership.founder = Some(ledger);
+            membership.ledger = Some(ledger);
             membership.address = Some(own);
-        }
-    }
-
-    /// For how long the role is ours, if it is.
-    pub(super) fn granted(&self, now: Instant) -> Option<Duration> {
-        match self.grant {
-            Grant::Founding => Some(LEADER_LIFETIME),
-            Grant::Until(until) => Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero()),
-            Grant::Lost => None,
         }
     }
 
@@ -223,10 +237,15 @@ impl Cluster {
         if queries {
             self.ask(None, actions);
         }
+        if announces {
+            // Whoever had it before is in the others' tables still.
+            self.send_arp(Arp::announcement(self.mac(), leader), actions);
+        }
         if announces || queries {
             self.answer(actions);
         }
-        self.served(out, actions);
+        self.served(now, out, actions);
+        self.run_quorum(now, actions);
         self.probe_own(now, actions);
         self.run_yielding(now, actions);
     }
@@ -262,11 +281,11 @@ impl Cluster {
         let mut out = Vec::new();
         leading.server.handle(now, mac, Ipv4Addr::UNSPECIFIED, &message, &mut out);
         leading.own = Own::Probing { sent: 0, next_at: now + ROUND, had: false, taken: None };
-        self.served(out, actions);
+        self.served(now, out, actions);
     }
 
     pub(super) fn leading_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
-        let (leader, mac) = (self.leader_address(), self.mac());
+        let leader = self.leader_address();
         let Phase::Leading(leading) = &mut self.phase else { return };
         let mut out = Vec::new();
         leading.server.arp(now, arp, &mut out);
@@ -275,7 +294,7 @@ impl Cluster {
             yielding.client.arp(now, arp, &mut found);
             self.yielded(now, found, actions);
         }
-        self.served(out, actions);
+        self.served(now, out, actions);
         let Phase::Leading(leading) = &mut self.phase else { return };
         let own = leading.server.own_address();
         let held = leading.own_address().is_some();
@@ -290,11 +309,10 @@ impl Cluster {
             return self.decline_own(now, actions);
         }
         let contested = [Some(leader), held.then_some(own)].into_iter().flatten().find(|address| arp.sender == *address);
-        let Some(address) = contested else { return };
-        if leading.defended_at.is_none_or(|at| now >= at + DEFENCE) {
-            leading.defended_at = Some(now);
-            self.send_arp(Arp::announcement(mac, address), actions);
-            self.note(format!("{} uses {address} as well", arp.sender_mac), actions);
+        let (Some(address), mut defence) = (contested, leading.defence) else { return };
+        self.defend(now, address, &mut defence, arp, actions);
+        if let Phase::Leading(leading) = &mut self.phase {
+            leading.defence = defence;
         }
     }
 
@@ -307,19 +325,28 @@ impl Cluster {
         }
         let mut out = Vec::new();
         leading.server.handle(now, source, ip, message, &mut out);
-        self.served(out, actions);
+        self.served(now, out, actions);
     }
 
-    fn served(&mut self, out: Vec<ServerOutput>, actions: &mut Vec<Action>) {
+    fn served(&mut self, now: Instant, out: Vec<ServerOutput>, actions: &mut Vec<Action>) {
         for output in out {
+            let Phase::Leading(leading) = &mut self.phase else { return };
             match output {
                 ServerOutput::Persist => {
-                    let Phase::Leading(leading) = &self.phase else { return };
+                    leading.quorum.iter_mut().for_each(Quorum::change);
                     let (ledger, own) = (leading.server.ledger(), leading.server.own_address());
                     self.keep_ledger(ledger, own);
                     self.persist(actions);
+                    self.run_quorum(now, actions);
                 }
-                ServerOutput::Send(packet) => self.send(packet, actions),
+                ServerOutput::Send(packet) => {
+                    let ledger = leading.server.ledger();
+                    let packet = match &mut leading.quorum {
+                        Some(quorum) => quorum.hold_back(now, packet, &ledger),
+                        None => Some(packet),
+                    };
+                    packet.into_iter().for_each(|packet| self.send(packet, actions));
+                }
                 ServerOutput::Log(line) => self.note(line, actions),
             }
         }
@@ -393,40 +420,29 @@ impl Cluster {
         self.enter(now, client, address, incarnation, own, actions);
     }
 
-    /// Gives up the role, but not the cluster: it holds something.
+    /// Gives up the role, but not the cluster: it holds something. `own` is our own address, where it is ours already.
     pub(super) fn give_way(&mut self, now: Instant, own: Option<Ipv4Addr>, theirs: &Notice, actions: &mut Vec<Action>) {
         let reason = format!(
             "two clusters of one key met and both are in use: {} leads the other one; put these nodes on another VLAN, or flash their cards anew once nothing on them is needed",
             theirs.name
         );
         actions.push(Action::Mark(Marker::Fault { reason: reason.clone() }));
-        self.retire(now, own, reason, actions);
-    }
-
-    /// The role is not granted any more.
-    fn step_down(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Phase::Leading(leading) = &self.phase else { return };
-        let own = leading.own_address();
-        self.retire(now, own, NOT_GRANTED.to_owned(), actions);
-    }
-
-    /// `own` is our own address, where it is ours already.
-    pub(super) fn retire(&mut self, now: Instant, own: Option<Ipv4Addr>, reason: String, actions: &mut Vec<Action>) {
-        self.say_goodbye(|notice| notice.service == Service::Leader, actions);
-        actions.push(Action::DropAddress { address: self.leader_address() });
+        self.give_up_role(actions);
         if let Some(own) = own {
             self.hold(own, actions);
         }
         self.go(now, Phase::Dormant { address: own }, reason, actions);
     }
 
+    pub(super) fn give_up_role(&self, actions: &mut Vec<Action>) {
+        self.say_goodbye(|notice| notice.service == Service::Leader, actions);
+        actions.push(Action::DropAddress { address: self.leader_address() });
+    }
+
     pub(super) fn run_dormant(&mut self, now: Instant, actions: &mut Vec<Action>) {
         // A rival that would give way to us cannot before it hears us lead.
-        let free = self.rival.as_ref().is_none_or(|rival| now >= rival.at + LEADER_SILENCE || !self.loses_to(&rival.notice));
-        if free && self.granted(now).is_some() {
+        if !self.gives_way(now) {
             self.begin(now, actions);
         }
     }
 }
-
-pub(super) const NOT_GRANTED: &str = "the leader's role was not renewed";

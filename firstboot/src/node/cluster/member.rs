@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ARP_PROBES, Cluster, DEFENCE, Heard, LEADER_SILENCE, Phase, ROUND, arps::concerns, leading::NOT_GRANTED};
+use super::{
+    ARP_PROBES, Cluster, Heard, LEADER_SILENCE, Phase, ROUND,
+    arps::{Defence, concerns},
+    role::WAITING,
+};
 use crate::{
     identity::{Incarnation, NodeId},
     link::Mac,
@@ -74,7 +78,7 @@ pub(super) struct Following {
     pub(super) address: Ipv4Addr,
     pub(super) client: Client,
     found: Vec<ClientOutput>,
-    defended_at: Option<Instant>,
+    pub(super) defence: Defence,
 }
 
 impl Following {
@@ -97,7 +101,7 @@ impl Cluster {
     }
 
     pub(super) fn run_reclaiming(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let founder = self.membership().is_some_and(|membership| membership.founder.is_some());
+        let founder = self.leads_by_right();
         let Phase::Reclaiming(reclaiming) = &mut self.phase else { return };
         if now < reclaiming.next_at {
             return;
@@ -143,19 +147,19 @@ impl Cluster {
                 let reason = format!("{leader} belongs to a machine that is no node of this lab ({who}): take it off this VLAN");
                 self.aside(now, reason, actions);
             }
-            (_, _, None, _) if founder && self.granted(now).is_none() => {
-                self.retire(now, Some(address), NOT_GRANTED.to_owned(), actions);
-            }
-            (_, _, taken, _) if founder && self.granted(now).is_some() => {
+            (_, _, taken, _) if founder => {
                 // Without its own address a leader still leads; it takes that once it is free.
                 let source = if taken.is_some() { self.leader_address() } else { address };
-                self.lead(now, source, "led this cluster before", actions);
+                self.lead(now, source, None, "led this cluster before", actions);
             }
             (_, _, Some(who), _) => {
                 let reason = format!("{address}, this node's address, is in use by {who}: take that machine off this VLAN");
                 self.aside(now, reason, actions);
             }
-            _ => self.follow_again(now, address, "the address is free", actions),
+            _ => {
+                let led = self.membership().is_some_and(|membership| membership.granted.is_some());
+                self.follow_again(now, address, if led { WAITING } else { "the address is free" }, actions);
+            }
         }
     }
 
@@ -181,6 +185,7 @@ impl Cluster {
     /// Becomes a new node: what the card remembers is somebody else.
     pub(super) fn forget(&mut self, now: Instant, reason: String, actions: &mut Vec<Action>) {
         self.record = Record::new(NodeId(self.random.bytes()), self.hardware.clone());
+        self.grant = None;
         self.persist(actions);
         if let Some(address) = self.source_address() {
             actions.push(Action::DropAddress { address });
@@ -269,11 +274,15 @@ impl Cluster {
         let Some(cluster) = self.seals.as_ref().map(|seals| seals.cluster().to_string()) else { return };
         if self.incarnation() != Some(incarnation) {
             self.peers.clear();
+            self.grant = None;
             let leads = |heard: &Heard| heard.notice.incarnation == incarnation;
             self.leader = self.rival.take().filter(leads).or(self.leader.take().filter(leads));
         }
         let provisional = self.leader.as_ref().is_none_or(|leader| leader.notice.provisional);
-        self.record.membership = Some(Membership { cluster, incarnation, address: Some(address), provisional, founder: None });
+        // A member that led before is given another address: what it knows of the others' stays.
+        let led = self.record.membership.take().filter(|before| before.incarnation == incarnation);
+        let (ledger, granted) = led.map_or((None, None), |led| (led.ledger, led.granted));
+        self.record.membership = Some(Membership { cluster, incarnation, address: Some(address), provisional, ledger, granted });
         self.persist(actions);
         if let Some(old) = old.filter(|old| *old != address) {
             actions.push(Action::DropAddress { address: old });
@@ -282,7 +291,7 @@ impl Cluster {
         let leader = self.leader_name();
         actions.push(Action::Mark(Marker::Joined { address, leader: leader.clone() }));
         self.told = None;
-        let following = Following { address, client, found: Vec::new(), defended_at: None };
+        let following = Following { address, client, found: Vec::new(), defence: Defence::default() };
         self.go(now, Phase::Following(Box::new(following)), format!("{leader} gave {address}"), actions);
         self.answer_at = Some(now);
         // Who else is here.
@@ -299,10 +308,10 @@ impl Cluster {
         self.send_arp(Arp::announcement(self.mac(), address), actions);
     }
 
-    fn follow_again(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
+    pub(super) fn follow_again(&mut self, now: Instant, address: Ipv4Addr, reason: &str, actions: &mut Vec<Action>) {
         let (client, found) = self.client(now, self.incarnation(), Some(address));
         self.hold(address, actions);
-        let following = Following { address, client, found, defended_at: None };
+        let following = Following { address, client, found, defence: Defence::default() };
         self.go(now, Phase::Following(Box::new(following)), reason, actions);
         self.answer_at = Some(now);
         self.run_following(now, actions);
@@ -350,11 +359,10 @@ impl Cluster {
     pub(super) fn following_arp(&mut self, now: Instant, arp: &Arp, actions: &mut Vec<Action>) {
         let Phase::Following(following) = &mut self.phase else { return };
         following.client.arp(now, arp, &mut following.found);
-        let address = following.address;
-        if arp.sender == address && following.defended_at.is_none_or(|at| now >= at + DEFENCE) {
-            following.defended_at = Some(now);
-            self.send_arp(Arp::announcement(self.mac(), address), actions);
-            self.note(format!("{} uses {address} as well", arp.sender_mac), actions);
+        let (address, mut defence) = (following.address, following.defence);
+        self.defend(now, address, &mut defence, arp, actions);
+        if let Phase::Following(following) = &mut self.phase {
+            following.defence = defence;
         }
     }
 
@@ -388,10 +396,7 @@ impl Cluster {
             Some(ours) if ours == heard.notice.incarnation => {
                 self.learn_provisional(now, &heard.notice, actions);
                 if service == Service::Leader {
-                    self.leader = (!leaving).then_some(heard);
-                    if leaving {
-                        self.consider_rival(now, actions);
-                    }
+                    self.leader_came(now, heard, actions);
                 } else {
                     self.peers.insert(heard.notice.node, heard);
                 }
@@ -417,7 +422,9 @@ impl Cluster {
         let yields = match &self.phase {
             // It is there already, so we are the copy.
             Phase::Reclaiming(_) => true,
-            Phase::Following(_) | Phase::Leading(_) | Phase::Dormant { .. } => self.mac() < heard.notice.mac,
+            Phase::Following(_) | Phase::Succeeding(_) | Phase::Leading(_) | Phase::Dormant { .. } => {
+                self.mac() < heard.notice.mac
+            }
             _ => false,
         };
         if yields {
@@ -426,11 +433,11 @@ impl Cluster {
         }
     }
 
+    /// Any member's word will do: while nobody leads, others must not leave what one of them knows to be in use.
     fn learn_provisional(&mut self, now: Instant, notice: &Notice, actions: &mut Vec<Action>) {
-        if notice.service != Service::Leader || notice.provisional {
-            return;
+        if !notice.provisional {
+            self.keep_cluster(now, actions);
         }
-        self.keep_cluster(now, actions);
     }
 
     /// The cluster holds something: it is not left and not dissolved any more, whatever was under way.
@@ -447,15 +454,15 @@ impl Cluster {
     }
 
     /// Two clusters of one key have met.
-    fn consider_rival(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn consider_rival(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(rival) = self.rival.clone() else { return };
         match &self.phase {
             Phase::Leading(_) => self.meet(now, &rival, actions),
             Phase::Following(following) => {
                 let address = following.address;
-                // Its leader decides, while it has one.
+                // Its leader decides, while it has one or is about to.
                 let led = self.leader.as_ref().is_some_and(|leader| now < leader.at + LEADER_SILENCE);
-                if !led && self.is_provisional() {
+                if !led && self.is_provisional() && !self.may_succeed(now) {
                     self.join_other(now, &rival, Some(address), actions);
                 }
             }

@@ -104,6 +104,7 @@ impl Cluster {
             Phase::Claiming(claiming) => Some(claiming.temporary),
             Phase::Joining(joining) => joining.temporary,
             Phase::Following(following) => Some(following.address),
+            Phase::Succeeding(succeeding) => Some(succeeding.address),
             Phase::Leading(leading) => Some(leading.source()),
             Phase::Dormant { address } => *address,
             Phase::Off | Phase::Aside { .. } | Phase::Addressing(_) | Phase::Reclaiming(_) => None,

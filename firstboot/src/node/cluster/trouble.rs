@@ -25,7 +25,7 @@ impl Cluster {
         }
         match &self.phase {
             Phase::Leading(_) => self.dropped_tag().map(|text| Trouble::new(Kind::Switch, text)),
-            Phase::Following(_) => self.other_cluster().map(|text| Trouble::new(Kind::Cluster, text)),
+            Phase::Following(_) | Phase::Succeeding(_) => self.other_cluster().map(|text| Trouble::new(Kind::Cluster, text)),
             Phase::Dormant { .. } => Some(Trouble::new(Kind::Cluster, self.reason.clone())),
             // Looking again is no reason to call what was found solved.
             _ => self.told.clone(),
