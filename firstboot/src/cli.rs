@@ -10,10 +10,12 @@ use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCo
 use lexopt::Arg;
 
 use crate::{
+    clock,
     config::{ConfigError, NodeConfig, Vlan},
     dependencies::{self, Here},
     driver::{self, Console, Options, RunError},
     grow, health, report,
+    services::{self, state::ServicesStatus},
     status::{STORY, Snapshot, Status, uptime_ms},
 };
 
@@ -41,8 +43,14 @@ What the system itself calls, as hcl-firstboot:
 
   run               make the cluster's network and keep it
                     (hcl-firstboot.service)
+  cluster           bring engine, Consul and swarm into the cluster, and serve
+                    the page (hcl-cluster.service)
   grow-root         grow the root file system to the end of the card
                     (hcl-grow-root.service)
+  preflight         say what the kernel lacks for the engine (docker.service)
+  clock             set the clock forward to the latest time that is certain
+                    (hcl-clock.service)
+  save-clock        keep the time for that (hcl-save-clock.service)
 
 To try things out, with other files than the node's:
 
@@ -66,6 +74,7 @@ exit codes:
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Run,
+    Cluster,
     Status { json: bool },
     Health { json: bool },
     Dependencies,
@@ -74,6 +83,9 @@ enum Command {
     Start,
     Report,
     GrowRoot,
+    Preflight,
+    Clock,
+    SaveClock,
     Help,
     Version,
 }
@@ -86,6 +98,7 @@ pub fn main() -> ExitCode {
     };
     match command {
         Command::Run => run(&options),
+        Command::Cluster => as_root("cluster", || done(services::run(&options))),
         Command::Status { json } => status(&options, json),
         Command::Health { json } => as_root("health", || health(&options, json)),
         Command::Dependencies => dependencies(&options),
@@ -100,6 +113,12 @@ pub fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, error),
         },
+        Command::Preflight => {
+            preflight(&options);
+            ExitCode::SUCCESS
+        }
+        Command::Clock => done(clock::set(&options.root).map(|line| say(&line))),
+        Command::SaveClock => done(clock::save(&options.root)),
         Command::Help => {
             print(HELP);
             ExitCode::SUCCESS
@@ -139,6 +158,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("run") => Command::Run,
+                    Some("cluster") => Command::Cluster,
                     Some("status") => Command::Status { json: false },
                     Some("health") => Command::Health { json: false },
                     Some("dependencies") => Command::Dependencies,
@@ -147,6 +167,9 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
                     Some("start") => Command::Start,
                     Some("report") => Command::Report,
                     Some("grow-root") => Command::GrowRoot,
+                    Some("preflight") => Command::Preflight,
+                    Some("clock") => Command::Clock,
+                    Some("save-clock") => Command::SaveClock,
                     Some("help") => Command::Help,
                     _ => return Err(format!("no command {word:?}; `hcl help` shows what there is")),
                 });
@@ -191,7 +214,7 @@ fn status(options: &Options, json: bool) -> ExitCode {
         };
     };
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let snapshot = Snapshot { status, host_name, uptime_ms: uptime_ms() };
+    let snapshot = Snapshot { status, host_name, uptime_ms: uptime_ms(), services: ServicesStatus::shown(&options.run_dir) };
     if json {
         print(format_args!("{}\n", snapshot.json()));
     } else {
@@ -220,12 +243,20 @@ fn health(options: &Options, json: bool) -> ExitCode {
 }
 
 fn dependencies(options: &Options) -> ExitCode {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // With a wrong configuration nobody knows whether there will be a VLAN.
     let vlan = NodeConfig::as_far_as_seen(&options.config, &options.boot).map_or(true, |config| config.vlan != Vlan::Off);
-    let checks = dependencies::checks(&Here::look(&options.root, &release), vlan);
+    let checks = dependencies::checks(&Here::look(&options.root, &release()), vlan);
     checks.iter().for_each(|check| say(check));
     if checks.iter().all(|check| check.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// For the journal; the engine starts all the same, and says in its own words what does not work.
+fn preflight(options: &Options) {
+    dependencies::lacks(&Here::look(&options.root, &release())).iter().for_each(|check| say(check));
+}
+
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 fn log(options: &Options) -> ExitCode {
@@ -298,9 +329,23 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        for command in
-            ["run", "status", "health", "dependencies", "log", "stop", "start", "report", "grow-root", "help", "--version"]
-        {
+        for command in [
+            "run",
+            "cluster",
+            "status",
+            "health",
+            "dependencies",
+            "log",
+            "stop",
+            "start",
+            "report",
+            "grow-root",
+            "preflight",
+            "clock",
+            "save-clock",
+            "help",
+            "--version",
+        ] {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
         assert!(HELP.lines().all(|line| line.len() <= 80), "a line breaks on a console of 80 columns");

@@ -4,6 +4,7 @@
 //! program: a status that is wrong must not pass for a node that is right. A line that fails says what a person can do.
 
 mod facts;
+pub mod services;
 
 use std::{
     io,
@@ -72,7 +73,7 @@ type Judge = fn(&Facts, &Status) -> Found;
 const PROGRAM: &str = "program";
 
 /// All others. Each is independent of the ones before.
-const CHECKS: [(&str, Judge); 11] = [
+const CHECKS: [(&str, Judge); 12] = [
     ("interface", interface),
     ("vlan", vlan),
     ("address", address),
@@ -83,6 +84,7 @@ const CHECKS: [(&str, Judge); 11] = [
     ("guard", guard),
     ("ipv6", ipv6),
     ("state", state),
+    ("kernel", kernel),
     ("complaints", complaints),
 ];
 
@@ -117,7 +119,8 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         Ok(()) => Ok(format!("hcl-firstboot {} runs, process {}", status.version, status.pid)),
     };
     let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
-    std::iter::once(Check::new(PROGRAM, program)).chain(others).collect()
+    let services = services::checks(&facts.services, facts.uptime_ms, status.members.len());
+    std::iter::once(Check::new(PROGRAM, program)).chain(others).chain(services).collect()
 }
 
 impl Facts {
@@ -132,7 +135,8 @@ impl Facts {
     /// Whether the node's state has just changed.
     fn settles(&self) -> bool {
         let changed = |status: &Status| status.since_uptime_ms.max(status.phase_since_uptime_ms);
-        self.status.as_ref().is_some_and(|status| self.uptime_ms.saturating_sub(changed(status)) < SETTLING_MS)
+        let program = self.status.as_ref().is_some_and(|status| self.uptime_ms.saturating_sub(changed(status)) < SETTLING_MS);
+        program || self.services.settles(self.uptime_ms, SETTLING_MS)
     }
 }
 
@@ -225,6 +229,10 @@ fn leader(facts: &Facts, status: &Status) -> Found {
         let (phase, reason) = (&status.phase, &status.phase_reason);
         let lasting = duration(facts.uptime_ms.saturating_sub(status.phase_since_uptime_ms));
         return Err(match phase.as_str() {
+            _ if status.waits_for_grant => format!(
+                "nobody leads, and this node, which led before, waits for the role's grant for {lasting}: Consul grants it once more than half of its servers run; `hcl log` and `docker ps` on the boards that were servers say more"
+            ),
+            "succeeding" => format!("no leader yet: this node is about to lead: {reason}"),
             "off" | "aside" | "dormant" => format!("no leader is known: {reason}"),
             _ => format!(
                 "no leader is known, {phase} for {lasting} ({reason}): after a minute check power and cable of the other boards"
@@ -338,6 +346,13 @@ fn ipv6(facts: &Facts, status: &Status) -> Found {
 
 fn state(facts: &Facts, _: &Status) -> Found {
     facts.state.clone().map(|()| "what the node must remember is on the card, whole, and can be written".to_owned())
+}
+
+fn kernel(facts: &Facts, _: &Status) -> Found {
+    match &facts.lacks[..] {
+        [] => Ok("the kernel has all that the engine needs".to_owned()),
+        all => Err(all.join("; ")),
+    }
 }
 
 fn complaints(_: &Facts, status: &Status) -> Found {

@@ -8,16 +8,21 @@ pub mod attach;
 pub mod blackbox;
 #[cfg(target_os = "linux")]
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod clock;
 pub mod config;
+pub mod consul;
 #[cfg(target_os = "linux")]
 pub mod dependencies;
 #[cfg(target_os = "linux")]
 pub mod driver;
 pub mod durable;
+pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod grow;
 #[cfg(target_os = "linux")]
 pub mod health;
+#[cfg(target_os = "linux")]
 pub mod http;
 pub mod identity;
 pub mod key;
@@ -25,13 +30,20 @@ pub mod led;
 pub mod link;
 pub mod marker;
 pub mod node;
+#[cfg(target_os = "linux")]
+pub mod page;
 pub mod record;
 pub mod redact;
 #[cfg(target_os = "linux")]
 pub mod report;
+#[cfg(target_os = "linux")]
 pub mod services;
 pub mod status;
 pub mod trouble;
+#[cfg(target_os = "linux")]
+pub mod trust;
+#[cfg(target_os = "linux")]
+pub mod view;
 pub mod wire;
 
 /// The version of program and library.

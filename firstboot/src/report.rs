@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     redact::Redactor,
+    services::state::ServicesStatus,
     status::{FOLDER, Snapshot, Status, duration, uptime_ms},
 };
 
@@ -178,9 +179,11 @@ impl Report {
 
     fn node(&mut self) {
         self.section("Node program");
-        match Status::read(&self.root.join(FOLDER.trim_start_matches('/'))) {
+        let folder = self.root.join(FOLDER.trim_start_matches('/'));
+        match Status::read(&folder) {
             Ok(Some(status)) if status.is_alive() => {
-                let snapshot = Snapshot { status, host_name: "(left out)".to_owned(), uptime_ms: uptime_ms() };
+                let services = ServicesStatus::shown(&folder);
+                let snapshot = Snapshot { status, host_name: "(left out)".to_owned(), uptime_ms: uptime_ms(), services };
                 self.text(&snapshot.table());
             }
             Ok(_) => self.text("not running"),

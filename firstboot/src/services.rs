@@ -3,5 +3,17 @@
 //! A process of its own, `hcl-firstboot cluster`, beside the one that makes the network: it may fail and start again without taking
 //! the network away. What it sees goes through [`plan::next`], which says the one step to make.
 
+mod agent;
+mod caller;
+mod door;
+mod duties;
+mod images;
 pub mod kept;
+mod place;
 pub mod plan;
+mod report;
+mod role;
+mod run;
+pub mod state;
+
+pub use run::run;

@@ -59,6 +59,12 @@ pub struct Status {
     pub address: Option<Ipv4Addr>,
     /// The leader, where one is known.
     pub leader: Option<LeaderStatus>,
+    /// The grant of the leader's role, while this node has it; without one a leader leads by right of its founding.
+    #[serde(default)]
+    pub grant: Option<GrantStatus>,
+    /// Whether it led before, and nobody leads until the role is granted again.
+    #[serde(default)]
+    pub waits_for_grant: bool,
     /// Its lease, where it has one.
     pub lease: Option<LeaseStatus>,
     /// The members known, itself included.
@@ -82,6 +88,15 @@ pub struct LeaderStatus {
     /// When it was last heard, in milliseconds after the boot; none on the leader itself.
     #[serde(default)]
     pub heard_uptime_ms: Option<u64>,
+}
+
+/// A grant of the leader's role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantStatus {
+    /// Which; grows with each owner.
+    pub index: u64,
+    /// Until when, unless it is renewed, in milliseconds after the boot.
+    pub until_uptime_ms: u64,
 }
 
 /// A lease; times in milliseconds after the boot.
@@ -122,6 +137,9 @@ impl Status {
         let mut other = other.clone();
         settle(&mut other.since_uptime_ms, self.since_uptime_ms, 50);
         settle(&mut other.phase_since_uptime_ms, self.phase_since_uptime_ms, 50);
+        if let (Some(grant), Some(known)) = (&mut other.grant, &self.grant) {
+            settle(&mut grant.until_uptime_ms, known.until_uptime_ms, 50);
+        }
         if let (Some(lease), Some(known)) = (&mut other.lease, &self.lease) {
             settle(&mut lease.renew_uptime_ms, known.renew_uptime_ms, 50);
             settle(&mut lease.rebind_uptime_ms, known.rebind_uptime_ms, 50);
@@ -170,10 +188,7 @@ impl Status {
 
     /// Whether the process that wrote this is still there.
     pub fn is_alive(&self) -> bool {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        // One that has ended and that nobody has asked about yet is a zombie.
-        let state = text.split_once(" (hcl-firstboot) ").map(|(_, rest)| rest);
-        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+        runs(self.pid)
     }
 
     /// Whether the network is as configured.
@@ -193,6 +208,14 @@ impl Status {
     }
 }
 
+/// Whether `pid` is a process of this program.
+pub(crate) fn runs(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // One that has ended and that nobody has asked about yet is a zombie.
+    let state = text.split_once(" (hcl-firstboot) ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
 /// A node at one moment: its status, and what only the moment knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -202,6 +225,19 @@ pub struct Snapshot {
     pub host_name: String,
     /// Milliseconds since the boot.
     pub uptime_ms: u64,
+    /// Engine, Consul and swarm; none while nothing brings them in.
+    pub services: Option<Services>,
+}
+
+/// How far a node's services are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Services {
+    /// Whether all of them are in.
+    pub settled: bool,
+    /// What is being done, or waited for.
+    pub doing: String,
+    /// What does not work.
+    pub trouble: Option<String>,
 }
 
 impl Snapshot {
@@ -223,11 +259,16 @@ impl Snapshot {
             ("Leader", status.leader.as_ref().map_or_else(none, |leader| format!("{}, {}", leader.name, leader.address))),
             ("Lease", status.lease.as_ref().map_or_else(none, |lease| self.lease(lease))),
         ];
+        if let Some(grant) = &status.grant {
+            let left = duration(grant.until_uptime_ms.saturating_sub(self.uptime_ms));
+            rows.push(("Grant", format!("number {} of the leader's role, ends in {left} unless renewed", grant.index)));
+        }
         rows.push(("Members", status.members.len().to_string()));
         rows.extend(status.members.iter().map(|member| ("", self.member(member))));
         if status.strangers > 0 {
             rows.push(("Strangers", status.strangers.to_string()));
         }
+        rows.push(("Services", self.services.as_ref().map_or("not running".to_owned(), |services| services.doing.clone())));
         rows.extend([
             ("State", format!("{} for {lasting}: {}", status.state, status.reason)),
             ("Interface", status.interface.clone().unwrap_or_else(none)),
@@ -241,6 +282,9 @@ impl Snapshot {
         }
         for complaint in &status.complaints {
             let _ = writeln!(table, "! {complaint}");
+        }
+        if let Some(trouble) = self.services.as_ref().and_then(|services| services.trouble.as_ref()) {
+            let _ = writeln!(table, "! {trouble}");
         }
         table
     }
@@ -260,13 +304,14 @@ impl Snapshot {
         }
     }
 
-    /// One JSON object: the fields of [`Status`], and `running`, `host_name`, `uptime_ms`, `state_ms`.
+    /// One JSON object: the fields of [`Status`], and `running`, `host_name`, `uptime_ms`, `state_ms`, `services`.
     pub fn json(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(&self.status).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             fields.insert("running".to_owned(), true.into());
             fields.insert("host_name".to_owned(), self.host_name.clone().into());
             fields.insert("uptime_ms".to_owned(), self.uptime_ms.into());
+            fields.insert("services".to_owned(), serde_json::to_value(&self.services).unwrap_or_default());
             fields.insert("state_ms".to_owned(), self.uptime_ms.saturating_sub(self.status.since_uptime_ms).into());
         }
         value
@@ -315,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let snapshot = Snapshot { status: ready(), host_name: "node-123402".into(), uptime_ms: 200_300 };
+        let snapshot = Snapshot { status: ready(), host_name: "node-123402".into(), uptime_ms: 200_300, services: None };
         let expected = "\
 Node       node-123402
 Cluster    lab
@@ -324,6 +369,7 @@ Address    none
 Leader     none
 Lease      none
 Members    0
+Services   not running
 State      ready for 3 min 5 s: eth0.200 is up
 Interface  eth0
 VLAN       200, as eth0.200
@@ -375,7 +421,7 @@ Version    0.1.0
 
     #[test]
     fn the_table_of_a_member() {
-        let table = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300 }.table();
+        let table = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300, services: None }.table();
         let middle = "
 Role       follower
 Address    192.168.200.77
@@ -386,9 +432,18 @@ Members    3
            node-2, 192.168.200.77, this node
            node-3, 192.168.200.78, not heard yet
 Strangers  2
+Services   not running
 State      ";
         assert!(table.contains(middle), "{table}");
         assert!(table.ends_with("\nVersion    0.1.0\n! there is no `nft`\n"), "{table}");
+    }
+
+    #[test]
+    fn the_table_of_a_leader_by_grant() {
+        let grant = Some(GrantStatus { index: 7, until_uptime_ms: 208_300 });
+        let status = Status { role: "leader".into(), phase: "leading".into(), lease: None, grant, ..member() };
+        let table = Snapshot { status, host_name: "node-1".into(), uptime_ms: 200_300, services: None }.table();
+        assert!(table.contains("\nGrant      number 7 of the leader's role, ends in 8 s unless renewed\n"), "{table}");
     }
 
     #[test]
@@ -410,14 +465,14 @@ State      ";
 
     #[test]
     fn the_json() {
-        let value = Snapshot { status: ready(), host_name: "node-123402".into(), uptime_ms: 200_300 }.json();
+        let value = Snapshot { status: ready(), host_name: "node-123402".into(), uptime_ms: 200_300, services: None }.json();
         assert_eq!(value["running"], true);
         assert_eq!(value["vlan"], 200);
         assert_eq!(value["state"], "ready");
         assert_eq!(value["state_ms"], 185_100);
         assert_eq!(value["host_name"], "node-123402");
         assert_eq!(value["role"], "none");
-        let value = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300 }.json();
+        let value = Snapshot { status: member(), host_name: "node-2".into(), uptime_ms: 200_300, services: None }.json();
         assert_eq!(value["role"], "follower");
         assert_eq!(value["address"], "192.168.200.77");
         assert_eq!(value["leader"]["name"], "node-1");

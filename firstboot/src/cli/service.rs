@@ -1,14 +1,21 @@
 //! `hcl stop` and `hcl start`.
 
-use std::{fmt::Display, process::Command};
+use std::{fmt::Display, process::Command, time::Duration};
 
 use crate::{
     config::NodeConfig,
+    consul::container,
     driver::{self, Options},
+    engine::{self, Engine},
+    http::Client,
     status::Status,
 };
 
 const UNIT: &str = "hcl-firstboot.service";
+/// What brings engine, Consul and swarm in.
+const SERVICES: &str = "hcl-cluster.service";
+/// How long Consul has to end.
+const CONSUL: Duration = Duration::from_secs(10);
 
 /// Stops the program and takes back what it left; each line goes to `say` as it comes.
 ///
@@ -21,13 +28,16 @@ pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), 
     let last = || Status::read(&options.run_dir).ok().flatten();
     let running = || last().is_some_and(|status| status.is_alive());
     let ran = running();
-    let stopped = systemctl("stop");
+    let mut failed = Vec::new();
+    // First what needs the network, then the network.
+    failed.extend(systemctl("stop", SERVICES).err());
+    failed.extend(stop_consul(&say).err());
+    let stopped = systemctl("stop", UNIT);
     if running() {
         // Whatever was taken would come back.
         return Err(format!("hcl-firstboot still runs, so nothing was taken back: {}", stopped.err().unwrap_or_default()));
     }
     say(if ran { &"stopped hcl-firstboot" } else { &"hcl-firstboot was not running" });
-    let mut failed = Vec::new();
     let mut taken = 0;
     for line in driver::undo(&config, last().as_ref(), &options.etc) {
         match line {
@@ -63,16 +73,28 @@ pub(super) fn start(options: &Options, say: impl Fn(&dyn Display)) -> Result<(),
         say(&"hcl-firstboot runs already: `hcl status` shows what it does");
         return Ok(());
     }
-    systemctl("start")?;
+    systemctl("start", UNIT)?;
+    systemctl("start", SERVICES)?;
     say(&"started hcl-firstboot: `hcl status` shows what it does");
     Ok(())
 }
 
-fn systemctl(verb: &str) -> Result<(), String> {
-    let output = Command::new("systemctl").args([verb, UNIT]).output().map_err(|error| format!("systemctl: {error}"))?;
+/// Consul ends; its data stay. An engine that does not answer runs no Consul.
+fn stop_consul(say: &impl Fn(&dyn Display)) -> Result<(), String> {
+    let Ok(engine) = Engine::connect(Client::unix(engine::SOCKET)) else { return Ok(()) };
+    let runs = engine.container(container::NAME).map_err(|error| error.to_string())?.is_some_and(|found| found.state.running);
+    if runs {
+        engine.stop_container(container::NAME, CONSUL).map_err(|error| error.to_string())?;
+        say(&"stopped Consul");
+    }
+    Ok(())
+}
+
+fn systemctl(verb: &str, unit: &str) -> Result<(), String> {
+    let output = Command::new("systemctl").args([verb, unit]).output().map_err(|error| format!("systemctl: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`systemctl {verb} {UNIT}`: {}", text.lines().next().unwrap_or("no reason given")))
+    Err(format!("`systemctl {verb} {unit}`: {}", text.lines().next().unwrap_or("no reason given")))
 }

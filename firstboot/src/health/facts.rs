@@ -8,8 +8,10 @@ use std::{
     path::Path,
 };
 
+use super::services;
 use crate::{
     config::{Addresses, NodeConfig},
+    dependencies::{self, Here},
     driver::{self, Options},
     link::Link,
     record::Record,
@@ -41,6 +43,10 @@ pub struct Facts {
     pub ipv6_off: Option<bool>,
     /// Whether the state is there, whole, and can be written; or what is wrong and what to do.
     pub state: Result<(), String>,
+    /// Engine, swarm, Consul and page.
+    pub services: services::Seen,
+    /// What the kernel lacks for the engine, and what to do, a line each.
+    pub lacks: Vec<String>,
 }
 
 impl Facts {
@@ -65,9 +71,16 @@ impl Facts {
             guard: driver::guard_stands().map_err(|error| error.to_string()),
             ipv6_off: ipv6_off(&cluster),
             state: state(&options.state),
+            services: services::Seen::gather(&options.run_dir),
+            lacks: lacks(&options.root),
             status,
         })
     }
+}
+
+fn lacks(root: &Path) -> Vec<String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    dependencies::lacks(&Here::look(root, &release)).into_iter().map(|check| check.line).collect()
 }
 
 fn ipv6_off(cluster: &str) -> Option<bool> {

@@ -57,6 +57,8 @@ fn follower() -> Facts {
         guard: Ok(()),
         ipv6_off: Some(true),
         state: Ok(()),
+        services: services::tests::well(),
+        lacks: Vec::new(),
     }
 }
 
@@ -139,6 +141,24 @@ const BREAKS: &[Break] = &[
         },
         "no leader is known: two clusters of one key met",
     ),
+    (
+        "leader",
+        follower,
+        |facts| {
+            status(facts).leader = None;
+            status(facts).waits_for_grant = true;
+        },
+        "waits for the role's grant for 3 min 20 s: Consul grants it once more than half of its servers run",
+    ),
+    (
+        "leader",
+        follower,
+        |facts| {
+            status(facts).leader = None;
+            (status(facts).phase, status(facts).phase_reason) = ("succeeding".into(), "waiting until it is free".into());
+        },
+        "no leader yet: this node is about to lead: waiting until it is free",
+    ),
     ("leader", follower, |facts| heard(facts, Some(NOW - 61_000)), "was not heard for 1 min 1 s: check its power"),
     ("leader", follower, |facts| heard(facts, None), "was not heard yet"),
     ("lease", follower, |facts| status(facts).lease = None, "no lease (): check that the leader is up"),
@@ -156,6 +176,7 @@ const BREAKS: &[Break] = &[
     ("guard", follower, clash, "since this machine has 192.168.200.78"),
     ("ipv6", follower, |facts| facts.ipv6_off = Some(false), "IPv6 is on for eth0.200"),
     ("state", follower, |facts| facts.state = Err("cannot be written".into()), "cannot be written"),
+    ("kernel", follower, |facts| facts.lacks = vec!["no VXLAN".into(), "no IPVS".into()], "no VXLAN; no IPVS"),
     ("complaints", follower, |facts| status(facts).complaints = vec!["a".into(), "b".into()], "the program complains: a; b"),
 ];
 
@@ -208,9 +229,10 @@ fn each_fault_fails_its_check_and_no_other() {
 #[test]
 fn every_check_is_made_to_fail() {
     let there: BTreeSet<_> = checks(&follower()).into_iter().map(|check| check.name).collect();
-    let broken: BTreeSet<_> = BREAKS.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(there, broken);
-    assert_eq!(there.len(), CHECKS.len() + 1, "two checks of one name");
+    // Those of the services are made to fail beside them.
+    let broken = BREAKS.iter().map(|(name, ..)| *name).chain(services::CHECKS.iter().map(|(name, _)| *name));
+    assert_eq!(there, broken.collect());
+    assert_eq!(there.len(), CHECKS.len() + services::CHECKS.len() + 1, "two checks of one name");
 }
 
 #[test]

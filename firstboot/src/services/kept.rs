@@ -1,6 +1,10 @@
 //! How far a node has come on its way into the cluster's services: kept on the card, whole at any moment.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +14,10 @@ use crate::{
     record::{self, BadRecord},
 };
 
-/// Where it lies on a node.
-pub const PATH: &str = "/var/lib/hcl/services";
+/// Where it lies: beside what the network remembers, whose file is `state`.
+pub fn path(state: &Path) -> PathBuf {
+    state.with_file_name("services")
+}
 
 /// Everything that is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,8 +28,10 @@ pub struct Seen {
     pub engine: Engine,
     /// Consul's container on this node.
     pub consul: Consul,
-    /// What the leader last answered, if it did.
+    /// What the leader answered when it was asked to take this node in.
     pub answer: Option<Answer>,
+    /// Whether this node is to be a server, as the leader last said.
+    pub serve: Option<bool>,
 }
 
 /// A node's place in the network, as `hcl-firstboot` keeps it.
@@ -93,10 +95,6 @@ pub struct Answer {
     pub token: String,
     /// The managers of the swarm.
     pub managers: Vec<Ipv4Addr>,
-    /// Consul's servers.
-    pub servers: Vec<Ipv4Addr>,
-    /// Whether this node is to be a server.
-    pub serve: bool,
 }
 
 /// What to do.
@@ -132,6 +130,23 @@ pub enum Step {
     Settled,
 }
 
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wait(what) => write!(f, "waiting for {what}"),
+            Self::Wipe => f.write_str("forgetting the cluster that is no more"),
+            Self::Keep(_) => f.write_str("writing down how far it came"),
+            Self::InitSwarm => f.write_str("founding the swarm"),
+            Self::Ask(leader) => write!(f, "asking the leader at {leader} to be taken in"),
+            Self::JoinSwarm { .. } => f.write_str("joining the swarm"),
+            Self::StartConsul { server: true, .. } => f.write_str("starting Consul, a server"),
+            Self::StartConsul { server: false, .. } => f.write_str("starting Consul"),
+            Self::BootstrapConsul => f.write_str("making Consul's tokens"),
+            Self::Settled => f.write_str("in, as it should be"),
+        }
+    }
+}
+
 /// What to do next.
 pub fn next(kept: &Kept, seen: &Seen) -> Step {
     let Some(place) = &seen.place else { return Step::Wait("the network") };
@@ -144,8 +159,7 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
         Progress::None => join(place, seen, swarm, false),
         Progress::Founding { swarm: done, consul } => found(seen, swarm, done, consul),
         Progress::Joined { server } => {
-            let told = seen.answer.as_ref().map(|answer| answer.serve);
-            match (told, swarm) {
+            match (seen.serve, swarm) {
                 (Some(serve), _) if serve != server => Step::Keep(Progress::Joined { server: serve }),
                 // Its part of the swarm is lost: the card was written anew, or a manager removed it.
                 (_, Swarm::None) => join(place, seen, swarm, server),

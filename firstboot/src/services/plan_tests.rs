@@ -10,11 +10,11 @@ fn place(leads: bool) -> Place {
 }
 
 fn seen(leads: bool) -> Seen {
-    Seen { place: Some(place(leads)), engine: Engine::Up(Swarm::None), consul: Consul::Down, answer: None }
+    Seen { place: Some(place(leads)), engine: Engine::Up(Swarm::None), consul: Consul::Down, answer: None, serve: None }
 }
 
-fn answer(serve: bool) -> Answer {
-    Answer { token: "token".into(), managers: vec![[192, 168, 200, 11].into()], servers: Vec::new(), serve }
+fn answer() -> Answer {
+    Answer { token: "token".into(), managers: vec![[192, 168, 200, 11].into()] }
 }
 
 /// A machine that does what it is told.
@@ -51,7 +51,7 @@ impl World {
                 self.initialised += 1;
                 self.seen.engine = Engine::Up(Swarm::In { manager: true });
             }
-            Step::Ask(_) => self.seen.answer = Some(answer(serve)),
+            Step::Ask(_) => (self.seen.answer, self.seen.serve) = (Some(answer()), Some(serve)),
             Step::JoinSwarm { .. } => self.seen.engine = Engine::Up(Swarm::In { manager: false }),
             Step::StartConsul { server, bootstrap } => {
                 self.bootstrapped += u32::from(*bootstrap);
@@ -125,7 +125,7 @@ fn a_follower_joins_and_is_told_to_serve() {
     assert!(steps.contains(&Step::Ask(LEADER)), "{steps:?}");
     assert_eq!((world.initialised, world.bootstrapped), (0, 0));
     assert_eq!(world.kept.progress, Progress::Joined { server: false });
-    world.seen.answer = Some(answer(true));
+    world.seen.serve = Some(true);
     let steps = world.settle(true);
     assert!(steps.contains(&Step::StartConsul { server: true, bootstrap: false }), "{steps:?}");
     assert_eq!(world.kept.progress, Progress::Joined { server: true });

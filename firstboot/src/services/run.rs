@@ -1,0 +1,492 @@
+//! The loop: look, make the one step that is next, tell.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    agent::{Agent, Who},
+    caller::Caller,
+    door::{self, Shared},
+    duties::{Duties, Lead},
+    images,
+    kept::{self, Kept, Progress, Server as Serving},
+    place, plan,
+    plan::{Place, Seen, Step},
+    report::{Report, Told},
+    role::{Candidate, Role},
+    state::ServicesStatus,
+};
+use crate::{
+    config::NodeConfig,
+    consul::{catalog::State, lock::Owner},
+    driver::Options,
+    engine::{Engine, InitSwarm, JoinSwarm, Reviver, SwarmState},
+    http::{Client, Server},
+    identity::NodeId,
+    key::ClusterKey,
+    page::{self, Page},
+    status::{Status, uptime_ms},
+    trust::{NodeNames, Trust},
+    view::{self, View},
+};
+
+/// Between two looks, while something is to be done and while nothing is.
+const BUSY: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(3);
+/// How often a step that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(3);
+/// How long joining a swarm may take: the engine's own limit is 20 s, and it goes on behind it.
+const JOIN: Duration = Duration::from_secs(60);
+/// A view of the leader's that is older is not shown any more.
+const STALE: Duration = Duration::from_secs(15);
+/// How often Consul is told of the engine.
+const BEAT: Duration = Duration::from_secs(20);
+/// How often containers that did not come back are looked for.
+const REVIVE: Duration = Duration::from_secs(10);
+
+/// A node's services.
+pub(super) struct Services {
+    options: Options,
+    config: NodeConfig,
+    key: ClusterKey,
+    kept: Kept,
+    engine: Option<Engine>,
+    agent: Agent,
+    role: Role,
+    hall: Shared,
+    page: Arc<Page>,
+    _page_server: Server,
+    me: Option<Me>,
+    duties: Duties,
+    reviver: Reviver,
+    revived: Option<Instant>,
+    beaten: Option<Instant>,
+    answer: Option<plan::Answer>,
+    told: Option<(Instant, Told)>,
+    /// What is being done, why it does not work, and since when.
+    status: ServicesStatus,
+}
+
+/// Who this node is on the wire, while that does not change.
+struct Me {
+    who: Who,
+    caller: Arc<Caller>,
+    door: Option<Server>,
+}
+
+/// What one look saw besides what the plan needs.
+struct Look {
+    status: Status,
+    place: Place,
+    swarm: SwarmState,
+}
+
+impl Services {
+    /// # Errors
+    ///
+    /// What is missing, and what to do about it: nothing that comes by waiting.
+    pub(super) fn new(options: Options, config: NodeConfig, key: ClusterKey, kept: Kept) -> Result<Self, String> {
+        let agent = Agent::new(&key, images::reference(&options.etc, "consul")?)?;
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
+        let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
+        let role = Role::start(&options.run_dir, agent.management()).map_err(|error| format!("starting threads: {error}"))?;
+        Ok(Self {
+            options,
+            config,
+            key,
+            kept,
+            engine: None,
+            agent,
+            role,
+            hall: Shared::default(),
+            page,
+            _page_server: server,
+            me: None,
+            duties: Duties::default(),
+            reviver: Reviver::default(),
+            revived: None,
+            beaten: None,
+            answer: None,
+            told: None,
+            status: ServicesStatus::default(),
+        })
+    }
+
+    /// One turn; how long to wait for the next one.
+    pub(super) fn turn(&mut self) -> Duration {
+        let status = Status::read(&self.options.run_dir).ok().flatten().filter(Status::is_alive);
+        let place = status.as_ref().and_then(place::of);
+        if let (Some(status), Some(place)) = (&status, &place) {
+            if let Err(wrong) = self.meet(status, place) {
+                return self.failed("its names", wrong);
+            }
+        }
+        let (seen, swarm) = self.look(place.clone());
+        let step = plan::next(&self.kept, &seen);
+        let look = status.zip(place).map(|(status, place)| Look { status, place, swarm });
+        self.doing(&step);
+        let settled = step == Step::Settled;
+        let wait = match self.perform(step, look.as_ref()) {
+            Ok(()) if settled => QUIET,
+            Ok(()) => BUSY,
+            Err(wrong) => {
+                self.trouble(Some(wrong));
+                AGAIN
+            }
+        };
+        if let Some(look) = &look {
+            self.attend(look, settled);
+        } else {
+            self.role.stand(None);
+            door::lock(&self.hall).give(None);
+            self.show(None);
+        }
+        wait
+    }
+
+    /// Learns who this node is, and opens the door there.
+    fn meet(&mut self, status: &Status, place: &Place) -> Result<(), String> {
+        let node: NodeId = status.node.parse().map_err(str::to_owned)?;
+        let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
+        let name = own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let who = Who { node, name, address: place.address };
+        if self.me.as_ref().is_none_or(|me| me.who != who) {
+            let names = NodeNames::new(node, place.address, &who.name).map_err(|error| error.to_string())?;
+            let trust = Trust::new(&self.key);
+            let seed = crate::driver::random().map_err(|error| format!("random bytes: {error}"))?;
+            let identity = trust.identity(names, &seed);
+            self.me = Some(Me { who, caller: Arc::new(Caller { trust, identity }), door: None });
+        }
+        if let Some(me) = &mut self.me {
+            if me.door.is_none() {
+                // The address may take a moment to come.
+                me.door = door::open(me.who.address, Arc::clone(&me.caller), Arc::clone(&self.hall)).ok();
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, place: Option<Place>) -> (Seen, SwarmState) {
+        if self.engine.as_ref().is_none_or(|engine| engine.ping().is_err()) {
+            self.engine = Engine::connect(Client::unix(crate::engine::SOCKET)).ok();
+        }
+        let state = self.engine.as_ref().and_then(|engine| engine.swarm_state().ok());
+        let (engine, state) = match state {
+            None => (plan::Engine::Down, SwarmState::None),
+            Some(state) => (plan::Engine::Up(swarm(&state)), state),
+        };
+        let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
+        let serve = self.told.as_ref().map(|(_, told)| told.serve);
+        (Seen { place, engine, consul, answer: self.answer.clone(), serve }, state)
+    }
+
+    fn perform(&mut self, step: Step, look: Option<&Look>) -> Result<(), String> {
+        let (Some(look), Some(me)) = (look, &self.me) else { return Ok(()) };
+        let engine = self.engine.as_ref();
+        let need = || engine.ok_or_else(|| "the engine does not answer".to_owned());
+        match step {
+            Step::Wait(_) | Step::Settled => Ok(()),
+            Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
+            Step::Wipe => {
+                let engine = need()?.clone();
+                engine.leave_swarm().map_err(|error| error.to_string())?;
+                self.agent.wipe(&engine)?;
+                (self.answer, self.told) = (None, None);
+                self.duties = Duties::default();
+                self.keep(Kept::new(look.place.incarnation))
+            }
+            Step::InitSwarm => {
+                let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
+                let init = InitSwarm { address: look.place.address, taken, force_new: false };
+                need()?.init_swarm(&init).map(|_| ()).map_err(|error| error.to_string())
+            }
+            Step::Ask(_) => {
+                let leader = place::leader(&look.status).ok_or("the leader's own address is not known yet")?;
+                let answer = me.caller.join(&leader, look.place.incarnation, clock())?;
+                self.answer = Some(plan::Answer { token: answer.token.reveal().to_owned(), managers: answer.managers });
+                // Who they are is told with the first report; where they are is enough to start.
+                let serving = answer.consul.into_iter().map(|address| Serving { node: leader.node, address }).collect();
+                self.keep(Kept { servers: serving, incarnation: Some(look.place.incarnation), ..self.kept.clone() })
+            }
+            Step::JoinSwarm { token, managers } => {
+                // A token may be turned meanwhile: the next try asks anew.
+                self.answer = None;
+                let join = JoinSwarm { address: look.place.address, managers, token };
+                let state = need()?.join_swarm(&join, JOIN).map_err(|error| error.to_string())?;
+                if state.is_active() { Ok(()) } else { Err("the swarm has not taken this node in yet".to_owned()) }
+            }
+            Step::StartConsul { server, bootstrap } => {
+                let engine = need()?.clone();
+                let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
+                self.agent.start(&engine, &me.who, (server, bootstrap), &servers)
+            }
+            Step::BootstrapConsul => self.agent.bootstrap(),
+        }
+    }
+
+    fn keep(&mut self, kept: Kept) -> Result<(), String> {
+        if kept != self.kept {
+            let path = kept::path(&self.options.state);
+            kept.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            self.kept = kept;
+        }
+        Ok(())
+    }
+
+    /// What goes on beside the way in: the role, the leader's duties, reports, what did not come back.
+    fn attend(&mut self, look: &Look, settled: bool) {
+        let Some(who) = self.me.as_ref().map(|me| me.who.clone()) else { return };
+        let ready = match self.kept.progress {
+            Progress::Founding { consul, .. } => consul,
+            Progress::Joined { server } => server,
+            Progress::None => false,
+        };
+        let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
+        self.role.stand(stands.then(|| Candidate {
+            name: who.name.clone(),
+            owner: Owner { node: who.node, address: who.address },
+            incarnation: look.place.incarnation,
+        }));
+        self.revive();
+        if settled {
+            self.beat();
+        }
+        let report = self.report(look, &who, settled);
+        if look.place.leads {
+            self.lead(look, &who, report, settled);
+        } else {
+            door::lock(&self.hall).give(None);
+            if self.kept.progress != Progress::None {
+                self.call(look, &report);
+            }
+            self.show(Some(&report));
+        }
+        self.status.settled = settled;
+        self.write();
+    }
+
+    fn lead(&mut self, look: &Look, who: &Who, report: Report, settled: bool) {
+        let Some(engine) = self.engine.clone().filter(|_| settled) else {
+            door::lock(&self.hall).give(None);
+            return self.show(Some(&report));
+        };
+        let lead = Lead {
+            engine: &engine,
+            consul: &self.agent.management(),
+            own: who.node,
+            name: &who.name,
+            incarnation: look.place.incarnation,
+            members: place::members(&look.status),
+            report,
+            clock: clock().is_some(),
+        };
+        let frame = self.frame();
+        let wrong = self.duties.look(lead, frame, &self.hall, Instant::now());
+        self.trouble(wrong.into_iter().next());
+        if self.duties.is_established() {
+            self.role.establish();
+        }
+        let (view, serving) = door::lock(&self.hall).given().unzip();
+        if let Some(servers) = serving {
+            let kept = Kept { servers, ..self.kept.clone() };
+            let done = self.keep(kept);
+            if done.is_err() {
+                self.trouble(done.err());
+            }
+        }
+        match view {
+            Some(view) => self.publish(view),
+            None => self.show(None),
+        }
+    }
+
+    /// Reports to the leader, if there is one, and takes what it says.
+    fn call(&mut self, look: &Look, report: &Report) {
+        let (Some(leader), Some(me)) = (place::leader(&look.status), &self.me) else { return };
+        match me.caller.report(&leader, report, clock()) {
+            Ok(told) => {
+                // Without servers it says nothing of them.
+                if !told.servers.is_empty() {
+                    let kept = Kept { servers: told.servers.clone(), ..self.kept.clone() };
+                    let wrong = self.keep(kept).err();
+                    self.trouble(wrong);
+                }
+                self.told = Some((Instant::now(), told));
+            }
+            Err(wrong) => self.trouble(Some(wrong)),
+        }
+    }
+
+    fn report(&self, look: &Look, who: &Who, settled: bool) -> Report {
+        let mut node = view::Node { name: who.name.clone(), id: who.node.to_string(), ..view::Node::default() };
+        node.address = who.address.to_string();
+        node.heard_ms_ago = Some(0);
+        view::host::describe(&mut node, &self.options.root);
+        let mut used = false;
+        if let Some(engine) = &self.engine {
+            if let Ok(version) = engine.version() {
+                (node.engine.version, node.arch) = (version.version, version.arch);
+            }
+            "running".clone_into(&mut node.engine.state);
+            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(shown).collect();
+            node.engine.containers.sort_by(|a, b| a.name.cmp(&b.name));
+            used = engine.users_objects().unwrap_or(false);
+        } else {
+            "down".clone_into(&mut node.engine.state);
+        }
+        node.swarm.state = if look.swarm.is_active() { "ready" } else { "inactive" }.to_owned();
+        node.swarm.role = if matches!(look.swarm, SwarmState::Manager { .. }) { "manager" } else { "worker" }.to_owned();
+        let swarm_id = match &look.swarm {
+            SwarmState::Manager { node_id, .. } | SwarmState::Worker { node_id, .. } => Some(node_id.clone()),
+            _ => None,
+        };
+        let serves = settled && self.kept.is_server();
+        Report { incarnation: look.place.incarnation, swarm_id, serves, settled, used, node }
+    }
+
+    fn revive(&mut self) {
+        let now = Instant::now();
+        if self.revived.is_some_and(|at| now < at + REVIVE) {
+            return;
+        }
+        self.revived = Some(now);
+        let Some(engine) = &self.engine else { return };
+        for revival in self.reviver.look(engine, now).unwrap_or_default() {
+            match revival.started {
+                Ok(()) => println!("started the container {}, which had not come back", revival.name),
+                Err(error) => println!("the container {} does not come back: {error}", revival.name),
+            }
+        }
+    }
+
+    /// Tells Consul that the engine answers, or that it does not.
+    fn beat(&mut self) {
+        if self.beaten.is_some_and(|at| at.elapsed() < BEAT) {
+            return;
+        }
+        let first = self.beaten.replace(Instant::now()).is_none();
+        let (state, output) = match &self.engine {
+            Some(_) => (State::Passing, "the engine answers"),
+            None => (State::Critical, "the engine does not answer"),
+        };
+        let consul = self.agent.own();
+        let register = || consul.register_engine(3 * BEAT).and_then(|()| consul.beat(state, output));
+        let told = if first { register() } else { consul.beat(state, output).or_else(|_| register()) };
+        if let Err(error) = told {
+            self.trouble(Some(error.to_string()));
+        }
+    }
+
+    /// A view of nobody yet.
+    fn frame(&self) -> View {
+        let id = self.key.cluster().short();
+        View { cluster: self.config.cluster.to_string(), id, ..View::default() }
+    }
+
+    /// Shows the leader's view, or, without one, what this node knows by itself.
+    fn show(&mut self, report: Option<&Report>) {
+        let told = self.told.as_ref().filter(|(at, _)| at.elapsed() < STALE).map(|(at, told)| (at.elapsed(), told));
+        let view = match told {
+            Some((age, told)) => {
+                let mut view = told.view.clone();
+                for node in &mut view.nodes {
+                    node.heard_ms_ago = node.heard_ms_ago.map(|heard| heard + age.as_millis() as u64);
+                }
+                view
+            }
+            None => View { nodes: report.map(|report| report.node.clone()).into_iter().collect(), ..self.frame() },
+        };
+        self.publish(view);
+    }
+
+    fn publish(&mut self, mut view: View) {
+        if let Some(me) = &self.me {
+            view.served_by.clone_from(&me.who.name);
+        }
+        if let Ok(seen) = view::consul::Seen::ask(&Client::unix(crate::consul::SOCKET), Duration::from_secs(2)) {
+            seen.merge(&mut view);
+        }
+        view.problems = view::problems::problems(&view);
+        self.status.view = view.clone();
+        self.page.show(view);
+    }
+
+    fn doing(&mut self, step: &Step) {
+        let doing = step.to_string();
+        if self.status.doing != doing {
+            println!("{doing}");
+            self.status = ServicesStatus { doing, since_uptime_ms: uptime_ms(), trouble: None, ..self.status.clone() };
+            self.write();
+        }
+    }
+
+    fn trouble(&mut self, trouble: Option<String>) {
+        if let Some(line) = trouble.as_ref().filter(|line| self.status.trouble.as_ref() != Some(line)) {
+            println!("{}: {line}", self.status.doing);
+        }
+        self.status.trouble = trouble;
+    }
+
+    fn failed(&mut self, what: &str, wrong: String) -> Duration {
+        self.trouble(Some(format!("{what}: {wrong}")));
+        self.write();
+        AGAIN
+    }
+
+    fn write(&self) {
+        // In memory only; a status that cannot be written shows nothing, and nothing hangs on it.
+        let _: io::Result<()> = self.status.write(&self.options.run_dir);
+    }
+}
+
+fn shown(container: crate::engine::Container) -> view::Container {
+    view::Container {
+        name: container.name().to_owned(),
+        system: container.is_ours(),
+        image: container.image,
+        state: container.state,
+        status: container.status,
+    }
+}
+
+fn swarm(state: &SwarmState) -> plan::Swarm {
+    match state {
+        SwarmState::None => plan::Swarm::None,
+        SwarmState::Pending => plan::Swarm::Pending("it looks for its managers".to_owned()),
+        SwarmState::Worker { .. } => plan::Swarm::In { manager: false },
+        SwarmState::Manager { .. } => plan::Swarm::In { manager: true },
+        SwarmState::Error(error) => plan::Swarm::Pending(error.clone()),
+        SwarmState::Locked => plan::Swarm::Pending("it is locked: `docker swarm unlock`".to_owned()),
+    }
+}
+
+/// Seconds since 1970, where the clock was set by the network.
+fn clock() -> Option<u64> {
+    Path::new("/run/systemd/timesync/synchronized").exists().then(door::now)
+}
+
+/// Runs until the process is ended.
+///
+/// # Errors
+///
+/// What is missing, and what to do.
+pub fn run(options: &Options) -> Result<(), String> {
+    let (config, _) = NodeConfig::on_node(&options.config, &options.boot).map_err(|error| error.to_string())?;
+    let key = ClusterKey::read(&options.key).map_err(|error| error.to_string())?;
+    let path = kept::path(&options.state);
+    let kept = Kept::read(&path).or_else(|wrong| {
+        println!("starting anew: {wrong}");
+        std::fs::rename(&path, path.with_extension("damaged")).map(|()| Kept::default()).map_err(|error| error.to_string())
+    })?;
+    let mut services = Services::new(options.clone(), config, key, kept)?;
+    loop {
+        let wait = services.turn();
+        thread::sleep(wait);
+    }
+}
