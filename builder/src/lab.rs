@@ -5,9 +5,11 @@
 //! they are plugged into ([`ports::Wire`], pure core in [`switch`]) and a home router ([`router`]).
 //! Dropped, it leaves nothing behind: no process, no socket, no layer.
 
+pub mod acts;
 mod black_box;
 pub mod boot;
 pub mod capture;
+mod cloud;
 pub mod cluster;
 pub mod console;
 pub mod folder;

@@ -68,14 +68,14 @@ impl Standing {
     }
 }
 
-/// What must hold of all nodes together; `None` for one that is in no cluster.
-pub fn together(standings: &[Option<Standing>]) -> Vec<Assertion> {
+/// What must hold of all nodes together; `None` for one that is in no cluster. `when` goes behind each name.
+pub fn together(standings: &[Option<Standing>], when: &str) -> Vec<Assertion> {
     let known: Vec<&Standing> = standings.iter().flatten().collect();
     let leaders = known.iter().filter(|standing| standing.leads).count();
     let addresses: BTreeSet<Ipv4Addr> = known.iter().filter_map(|standing| standing.address).collect();
     let everywhere = known.iter().all(|standing| standing.members.iter().copied().collect::<BTreeSet<_>>() == addresses);
     let assertion = |name: &str, wanted: &str, seen: String, passed: bool| Assertion {
-        name: name.into(),
+        name: format!("{name}{when}"),
         node: None,
         wanted: wanted.into(),
         seen,

@@ -30,7 +30,7 @@ fn a_status_is_read() {
 
 #[test]
 fn nodes_are_compared() {
-    let passed = |standings: &[Option<Standing>]| together(standings).into_iter().map(|row| row.passed).collect::<Vec<_>>();
+    let passed = |standings: &[Option<Standing>]| together(standings, "").into_iter().map(|row| row.passed).collect::<Vec<_>>();
     let right = [Some(standing(true, 10, &[10, 77])), Some(standing(false, 77, &[77, 10]))];
     assert_eq!(passed(&right), [true; 3]);
     assert_eq!(passed(&[Some(standing(true, 10, &[10]))]), [true; 3]);

@@ -4,7 +4,7 @@ use super::probe::{Answer, Expected};
 use crate::units::Bytes;
 
 /// The largest program, in bytes: it lies in every image and is loaded from the card on every boot.
-const PROGRAM: u64 = 3 << 20;
+const PROGRAM: u64 = 4 << 20;
 /// The most memory, in KiB; a Zero 2 W has 512 MiB for everything.
 const RESIDENT: u64 = 8 << 10;
 /// The most often that it wakes the board, a second.

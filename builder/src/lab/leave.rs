@@ -38,9 +38,12 @@ pub const LEAVING: &[Probe] = &[
     },
     Probe {
         name: "health after coming back",
-        wants: "every line of `hcl health` is a [PASS] again",
-        limit: 120,
-        script: "hcl health --json",
+        wants: "every line of `hcl health` is a [PASS] again, once engine and Consul are back",
+        limit: 360,
+        script: r#"
+            end=$(($(cut -d. -f1 /proc/uptime) + 300))
+            until hcl health >/dev/null || [ "$(cut -d. -f1 /proc/uptime)" -ge "$end" ]; do sleep 5; done
+            hcl health --json"#,
         judge: health::judge,
     },
     Probe {

@@ -12,7 +12,7 @@ use std::{
 use hcl_firstboot::config::Addresses;
 use serde_json::Value;
 
-use super::{black_box, cluster::Standing, health, idle};
+use super::{black_box, cloud, cluster::Standing, health, idle};
 use crate::units::Bytes;
 
 /// What the image and the lab promise, for the judges.
@@ -233,29 +233,7 @@ pub const PROBES: &[Probe] = &[
         },
     },
     // The cluster comes last: by then the other nodes have had the time that all the questions above took.
-    Probe {
-        name: STANDING,
-        wants: "the node leads or follows",
-        limit: 660,
-        // Ends with the last status once it says what is wanted, or after ten minutes: the others may still boot.
-        script: r#"
-            end=$(($(cut -d. -f1 /proc/uptime) + 600))
-            while status=$(hcl status --json 2>&1); [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
-                members=$(printf %s "$status" | grep -o '"members":\[[^]]*' | grep -o '"address"' | wc -l)
-                case $status in
-                    *'"address":null'*) ;;
-                    *'"role":"leader"'*) [ "$members" -ne @NODES@ ] || break ;;
-                    *'"lease":null'*) ;;
-                    *'"role":"follower"'*) [ "$members" -ne @NODES@ ] || break ;;
-                esac
-                sleep 1
-            done
-            printf '%s\n' "$status""#,
-        judge: |answer, _| {
-            let standing = answer.standing()?;
-            Ok(format!("{}, {} members", if standing.leads { "leader" } else { "follower" }, standing.members.len()))
-        },
-    },
+    Probe { name: STANDING, wants: "the node leads or follows", limit: 660, script: STANDING_SCRIPT, judge: standing },
     Probe {
         name: "cluster members",
         wants: "the node knows as many members as there are nodes",
@@ -293,6 +271,13 @@ pub const PROBES: &[Probe] = &[
         judge: names,
     },
     Probe {
+        name: "cluster complete",
+        wants: "the cluster's page shows every node ready, alive in Consul and in the swarm",
+        limit: 660,
+        script: cloud::COMPLETE_SCRIPT,
+        judge: cloud::complete,
+    },
+    Probe {
         name: "dependencies",
         wants: "every line of `hcl dependencies` is a [PASS]",
         limit: 60,
@@ -315,7 +300,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "idle",
-        wants: "a program of 3 MiB at most, 8 MiB resident, 5 wake-ups a second and 64 KiB written in 20 s",
+        wants: "a program of 4 MiB at most, 8 MiB resident, 5 wake-ups a second and 64 KiB written in 20 s",
         limit: 90,
         script: idle::SCRIPT,
         judge: idle::judge,
@@ -324,6 +309,27 @@ pub const PROBES: &[Probe] = &[
 
 /// The probe that waits for the cluster, and whose answer is the node's [`Standing`].
 pub const STANDING: &str = "cluster role";
+
+/// Prints the last status once it says what is wanted, or after ten minutes: the others may still boot.
+pub(super) const STANDING_SCRIPT: &str = r#"
+    end=$(($(cut -d. -f1 /proc/uptime) + 600))
+    while status=$(hcl status --json 2>&1); [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
+        members=$(printf %s "$status" | grep -o '"members":\[[^]]*' | grep -o '"address"' | wc -l)
+        case $status in
+            *'"address":null'*) ;;
+            *'"role":"leader"'*) [ "$members" -ne @NODES@ ] || break ;;
+            *'"lease":null'*) ;;
+            *'"role":"follower"'*) [ "$members" -ne @NODES@ ] || break ;;
+        esac
+        sleep 1
+    done
+    printf '%s\n' "$status""#;
+
+/// What the node says of its place in the cluster.
+pub(super) fn standing(answer: &Answer, _: &Expected) -> Result<String, String> {
+    let standing = answer.standing()?;
+    Ok(format!("{}, {} members", if standing.leads { "leader" } else { "follower" }, standing.members.len()))
+}
 
 /// The kernel's name of the node, the file's, and what `master` resolves to.
 fn names(answer: &Answer, expected: &Expected) -> Result<String, String> {

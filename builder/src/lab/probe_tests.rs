@@ -37,6 +37,8 @@ fn judges_say_yes_and_no() {
     };
     let down = "{\"ServerErrors\":[\"Cannot connect to the Docker daemon\"]}".to_owned();
     let rows: Vec<(&str, i32, String, bool)> = vec![
+        ("cluster complete", 0, cloud::tests::page(&["leader", "server"], "ready"), true),
+        ("cluster complete", 0, cloud::tests::page(&["leader", "server"], "gone"), false),
         ("system running", 0, "running".into(), true),
         ("system running", 1, "degraded\nhcl.service".into(), false),
         ("system running", 124, "starting".into(), false),
@@ -108,7 +110,7 @@ fn judges_say_yes_and_no() {
         ("idle", 0, idle::tests::output(200, 2000, 0, 2 << 20), false),
         ("idle", 0, idle::tests::output(10, 9000, 0, 2 << 20), false),
         ("idle", 0, idle::tests::output(10, 2000, 1 << 20, 2 << 20), false),
-        ("idle", 0, idle::tests::output(10, 2000, 0, 4 << 20), false),
+        ("idle", 0, idle::tests::output(10, 2000, 0, 5 << 20), false),
         ("idle", 0, "resident 2000 kB".into(), false),
         ("idle", 1, "cat: /proc//io: No such file or directory".into(), false),
     ];
@@ -160,7 +162,7 @@ fn the_cluster_is_waited_for() {
             members: (10..10 + members).map(peer).collect(),
             ..Status::default()
         };
-        Snapshot { status, host_name: "node".into(), uptime_ms: 1 }.json().to_string()
+        Snapshot { status, host_name: "node".into(), uptime_ms: 1, services: None }.json().to_string()
     };
     for steps in [
         [status("none", None, false, 0), status("leader", Some(10), false, 1), status("leader", Some(10), false, 2)],

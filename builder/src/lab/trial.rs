@@ -1,11 +1,14 @@
 //! A test of an image: boot, log in, ask, power off, look at the wire.
 //!
 //! ```text
-//! Booting ──SSH──► Asking ──answers──► Asked ──all asked──► PoweringOff ──QEMU exit 0──► Off
-//!    │               ▲                   │ one follower, once: leaves and comes back
-//!    │               └───────────────────┘
+//! Booting ──SSH──► Asking ──answers──► Asked ──all asked, no act left──► PoweringOff ──QEMU exit 0──► Off
+//!    │               ▲                   │ all asked: the next act
+//!    │               ├───────────────────┤
+//!    │               └──── Rebooting ◄───┘
 //!    └─ panic, emergency shell, QEMU ended, limit passed: the trial ends there and says so
 //! ```
+
+mod judges;
 
 use std::{
     net::Ipv4Addr,
@@ -16,13 +19,15 @@ use std::{
 use anyhow::Context;
 use hcl_firstboot::config::Addresses;
 
+use self::judges::{on_the_wire, unique};
 use super::{
-    CAPTURE, Event, Lab, Spec, What, capture,
-    cluster::{Speech, Standing, together},
-    frame::{Header, Mac},
-    leave::LEAVING,
+    CAPTURE, Event, Lab, Spec, What,
+    acts::{ACTS, Act, Deed},
+    cloud::STANDING_AFTERWARDS,
+    cluster::{Standing, together},
+    console::Sight,
     login::Login,
-    probe::{Answer, Answers, Expected, PROBES, Probe, STANDING, UNIQUE, script},
+    probe::{Answer, Answers, Expected, PROBES, Probe, STANDING, script},
     report::{Assertion, Milestone, NodeReport, Report},
     screen::Screen,
     signals::Signals,
@@ -32,8 +37,6 @@ use crate::{error::one_line, image::disk::Disk, progress::Reporter};
 
 /// Between two attempts to log in.
 const RETRY: Duration = Duration::from_secs(5);
-/// For a login into a node that let somebody in before.
-const LOGIN: Duration = Duration::from_secs(60);
 /// From `systemctl poweroff` to QEMU's end: containers and the engine may take their ninety seconds each.
 const POWER_OFF: Duration = Duration::from_secs(300);
 /// How often limits are looked at.
@@ -83,7 +86,7 @@ pub fn run(plan: &Plan, disk: Disk, signals: &Signals, reporter: &Reporter) -> a
         lab,
         sender,
         messages,
-        left: false,
+        acts: ACTS.iter(),
         assertions: Vec::new(),
     };
     let failure = trial.go(signals)?;
@@ -98,6 +101,9 @@ enum State {
         since: Instant,
     },
     Asked,
+    Rebooting {
+        since: Instant,
+    },
     PoweringOff {
         since: Instant,
     },
@@ -116,9 +122,9 @@ struct Track {
 }
 
 impl Track {
-    /// What the node said of its place in the cluster.
-    fn standing(&self) -> Option<Standing> {
-        self.answers.iter().find(|(probe, _)| probe.name == STANDING)?.1.standing().ok()
+    /// What the node said of its place in the cluster, when it was asked by this name.
+    fn standing(&self, name: &str) -> Option<Standing> {
+        self.answers.iter().find(|(probe, _)| probe.name == name)?.1.standing().ok()
     }
 }
 
@@ -143,8 +149,8 @@ struct Trial<'a> {
     expected: Expected,
     sender: Sender<Message>,
     messages: Receiver<Message>,
-    /// Whether a follower was asked to leave and come back.
-    left: bool,
+    /// What is still to be done.
+    acts: std::slice::Iter<'static, Act>,
     assertions: Vec<Assertion>,
 }
 
@@ -169,15 +175,22 @@ impl Trial<'_> {
                 return Ok(Some(failure));
             }
             if self.tracks.iter().all(|track| matches!(track.state, State::Asked)) {
-                let follower = self.tracks.iter().position(|track| track.standing().is_some_and(|standing| !standing.leads));
-                match follower.filter(|_| !std::mem::replace(&mut self.left, true)) {
-                    // By now nobody looks at the members any more, one of whom is away for a moment.
-                    Some(node) => self.ask(node, LEAVING),
+                match self.acts.next() {
+                    Some(act) => self.begin(act),
                     None => (0..self.tracks.len()).for_each(|node| self.power_off(node)),
                 }
             }
             if self.tracks.iter().all(|track| matches!(track.state, State::Off)) {
                 return Ok(None);
+            }
+        }
+    }
+
+    fn begin(&mut self, act: &Act) {
+        for node in act.nodes(&standings(&self.tracks, STANDING)) {
+            match act.deed {
+                Deed::Ask(probes) => self.ask(node, probes),
+                Deed::Reboot => self.reboot(node),
             }
         }
     }
@@ -203,6 +216,10 @@ impl Trial<'_> {
         self.tracks[node].milestones.push(Milestone { at: event.at.as_secs_f64(), label, trouble });
         match &event.what {
             What::Sight(sight) if sight.is_fatal() => Some(format!("{name}: {}", sight.label())),
+            What::Sight(Sight::Kernel) if matches!(self.tracks[node].state, State::Rebooting { .. }) => {
+                self.tracks[node].state = State::Asked;
+                None
+            }
             What::Broken(words) => Some(format!("{name}: {words}")),
             What::Ssh(port) => {
                 let ssh = Ssh { login: self.plan.login.clone(), port: *port };
@@ -225,7 +242,8 @@ impl Trial<'_> {
             self.tracks[node].state = State::Asking { since: Instant::now() };
         }
         let (sender, script) = (self.sender.clone(), script(probes, &self.expected));
-        let deadline = (self.lab.origin() + self.plan.patience).max(Instant::now() + LOGIN);
+        // It may have been asked to boot once more.
+        let deadline = Instant::now() + self.plan.patience;
         std::thread::spawn(move || {
             let result = question(node, &ssh, (probes, &script), deadline, &sender);
             // Nobody listens any more when the trial is over.
@@ -266,6 +284,16 @@ impl Trial<'_> {
         self.screen.doing(node, label);
     }
 
+    fn reboot(&mut self, node: usize) {
+        let Some(ssh) = self.tracks[node].ssh.clone() else { return };
+        self.tracks[node].state = State::Rebooting { since: Instant::now() };
+        self.screen.doing(node, "reboots");
+        std::thread::spawn(move || {
+            // The connection ends with the node; that it starts again is seen on its console.
+            let _ = ssh.run("systemctl reboot\n", POWER_OFF, |_| {});
+        });
+    }
+
     fn power_off(&mut self, node: usize) {
         let Some(ssh) = self.tracks[node].ssh.clone() else { return };
         self.tracks[node].state = State::PoweringOff { since: Instant::now() };
@@ -297,15 +325,17 @@ impl Trial<'_> {
     /// The first limit that was passed, with its reason.
     fn overdue(&self) -> Option<String> {
         let now = Instant::now();
-        // A node's commands each have a limit on the node; this one is for a node that hangs as a whole.
-        let asking = longest(PROBES);
+        // A node's commands each have a limit on the node; these are for a node that hangs as a whole.
         self.tracks.iter().zip(&self.names).enumerate().find_map(|(node, (track, name))| {
             let (passed, what, limit) = match track.state {
                 State::Booting => {
                     let what = if track.ssh.is_some() { "no login by SSH" } else { "no address from the router" };
                     (now.duration_since(self.lab.origin()), what, self.plan.patience + Duration::from_secs(120))
                 }
-                State::Asking { since } => (now.duration_since(since), "its answers are not complete", asking),
+                State::Asking { since } => {
+                    (now.duration_since(since), "its answers are not complete", self.plan.patience + longest(track.asked))
+                }
+                State::Rebooting { since } => (now.duration_since(since), "it has not started again", POWER_OFF),
                 State::PoweringOff { since } => (now.duration_since(since), "it is not off", POWER_OFF),
                 State::Asked | State::Off => return None,
             };
@@ -346,10 +376,13 @@ impl Trial<'_> {
         }
         assertions.extend(unique(&assertions, nodes.len()));
         if self.tracks.iter().any(|track| !track.answers.is_empty()) {
-            let standings: Vec<Option<Standing>> = self.tracks.iter().map(Track::standing).collect();
-            assertions.extend(together(&standings));
+            let first = standings(&self.tracks, STANDING);
+            assertions.extend(together(&first, ""));
+            if self.tracks.iter().any(|track| track.standing(STANDING_AFTERWARDS).is_some()) {
+                assertions.extend(together(&standings(&self.tracks, STANDING_AFTERWARDS), " after the leader's reboot"));
+            }
             let nodes: Vec<_> = nodes.iter().map(|(name, mac, _)| (name.clone(), *mac)).collect();
-            assertions.extend(on_the_wire(self.plan, &nodes, standings)?);
+            assertions.extend(on_the_wire(self.plan, &nodes, first)?);
         }
         assertions.append(&mut self.assertions);
 
@@ -378,6 +411,10 @@ impl Trial<'_> {
             started: String::new(),
         })
     }
+}
+
+fn standings(tracks: &[Track], name: &str) -> Vec<Option<Standing>> {
+    tracks.iter().map(|track| track.standing(name)).collect()
 }
 
 /// How long all answers may take.
@@ -427,73 +464,4 @@ fn question(
         let _ = sender.send(Message::Refused(node, ended.complaint));
         std::thread::sleep(RETRY);
     }
-}
-
-/// What must differ between any two nodes.
-fn unique(assertions: &[Assertion], nodes: usize) -> Vec<Assertion> {
-    if nodes < 2 {
-        return Vec::new();
-    }
-    let check = |name: &str| {
-        let mut seen: Vec<_> = assertions
-            .iter()
-            .filter(|assertion| assertion.name == name && assertion.passed)
-            .map(|assertion| &assertion.seen)
-            .collect();
-        seen.sort();
-        let count = seen.len();
-        seen.dedup();
-        Assertion {
-            name: format!("{name} differs"),
-            node: None,
-            wanted: format!("no two nodes have the same {name}"),
-            seen: format!("{} different ones of {count} nodes", seen.len()),
-            passed: seen.len() == nodes,
-            seconds: None,
-        }
-    };
-    UNIQUE.into_iter().map(check).collect()
-}
-
-/// What the capture says of each node.
-fn on_the_wire(plan: &Plan, nodes: &[(String, Mac)], standings: Vec<Option<Standing>>) -> anyhow::Result<Vec<Assertion>> {
-    let mut speech = Speech::new(plan.vlan);
-    let mut counts = vec![(0_u64, 0_u64); nodes.len()];
-    capture::read(&plan.spec.folder.join(CAPTURE), |sighting| {
-        if !sighting.inbound {
-            return;
-        }
-        let Some(node) = nodes.iter().position(|(name, _)| *name == sighting.port) else { return };
-        let Some(header) = Header::parse(&sighting.frame) else { return };
-        if header.source == nodes[node].1 {
-            speech.hear(&sighting.frame);
-        }
-        match header.vlan {
-            Some(vlan) if header.source == nodes[node].1 && vlan.number() == plan.vlan => counts[node].0 += 1,
-            Some(_) => counts[node].1 += 1,
-            None => {}
-        }
-    })?;
-    let mut assertions = Vec::new();
-    for ((name, mac), (ours, others)) in nodes.iter().zip(counts) {
-        assertions.push(Assertion {
-            name: "VLAN on the wire".into(),
-            node: Some(name.clone()),
-            wanted: format!("the switch took frames tagged {} from {mac}", plan.vlan),
-            seen: format!("{ours} frames"),
-            passed: ours > 0,
-            seconds: None,
-        });
-        assertions.push(Assertion {
-            name: "no other VLAN".into(),
-            node: Some(name.clone()),
-            wanted: "no frame with another tag or another sender's address".into(),
-            seen: format!("{others} frames"),
-            passed: others == 0,
-            seconds: None,
-        });
-    }
-    let nodes: Vec<_> = nodes.iter().map(|(_, mac)| *mac).zip(standings).collect();
-    assertions.extend(speech.judge(&nodes));
-    Ok(assertions)
 }
