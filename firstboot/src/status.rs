@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, fs, io, net::Ipv4Addr, path::Path};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::trouble::Trouble;
 
@@ -164,13 +164,9 @@ impl Status {
     ///
     /// What the system says.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        // No sync: the file lives in memory and ends with the boot.
-        let new = folder.join("status.json.new");
-        fs::write(&new, text)?;
-        fs::rename(new, folder.join(FILE))
+        replace(folder, FILE, text.as_bytes())
     }
 
     /// Reads the file in `folder`; nothing where no program keeps one.
@@ -179,11 +175,7 @@ impl Status {
     ///
     /// The file is there but cannot be read.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        match fs::read(folder.join(FILE)) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read(folder, FILE)
     }
 
     /// Whether the process that wrote this is still there.
@@ -205,6 +197,23 @@ impl Status {
             role if self.phase_reason.is_empty() => role.to_owned(),
             role => format!("{role}: {}", self.phase_reason),
         }
+    }
+}
+
+/// Replaces the file `name` in the run folder as a whole. No sync: it lives in memory and ends with the boot.
+pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let new = folder.join(format!("{name}.new"));
+    fs::write(&new, content)?;
+    fs::rename(new, folder.join(name))
+}
+
+/// The JSON in the file `name` in the run folder; nothing where there is none.
+pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
+    match fs::read(folder.join(name)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `hcl status` and `hcl health` read of the running program: `/run/hcl/services.json`.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,10 +45,8 @@ impl ServicesStatus {
     ///
     /// What the system says.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let status = Self { pid: std::process::id(), ..self.clone() };
-        let new = folder.join("services.json.new");
-        fs::write(&new, serde_json::to_vec(&status)?)?;
-        fs::rename(new, folder.join(FILE))
+        let written = Self { pid: std::process::id(), ..self.clone() };
+        status::replace(folder, FILE, &serde_json::to_vec(&written)?)
     }
 
     /// Reads the file in `folder`; nothing where no program keeps one.
@@ -57,10 +55,6 @@ impl ServicesStatus {
     ///
     /// It is there but cannot be read.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        match fs::read(folder.join(FILE)) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        status::read(folder, FILE)
     }
 }
