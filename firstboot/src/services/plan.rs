@@ -50,7 +50,7 @@ pub struct Place {
 }
 
 /// The engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// It does not answer.
     Down,
@@ -59,17 +59,14 @@ pub enum Engine {
 }
 
 /// The engine's place in a swarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swarm {
     /// In none.
     None,
-    /// On its way, or at odds with it: why.
-    Pending(String),
+    /// On its way, or at odds with it.
+    Pending,
     /// In one.
-    In {
-        /// A manager.
-        manager: bool,
-    },
+    In,
 }
 
 /// Consul on this node.
@@ -173,10 +170,10 @@ fn found(seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> S
     match swarm {
         Swarm::None if initialised => return Step::Wait("`sudo hcl recover`: the swarm's state on this card is lost"),
         Swarm::None => return Step::InitSwarm,
-        Swarm::Pending(_) => return Step::Wait("the swarm"),
+        Swarm::Pending => return Step::Wait("the swarm"),
         // Initialised, and the power went before that was kept.
-        Swarm::In { .. } if !initialised => return Step::Keep(Progress::Founding { swarm: true, consul: bootstrapped }),
-        Swarm::In { .. } => {}
+        Swarm::In if !initialised => return Step::Keep(Progress::Founding { swarm: true, consul: bootstrapped }),
+        Swarm::In => {}
     }
     match seen.consul {
         Consul::Up { server: true, led: false, .. } => Step::Wait("Consul's election"),
@@ -189,8 +186,8 @@ fn found(seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> S
 
 fn join(place: &Place, seen: &Seen, swarm: &Swarm, server: bool) -> Step {
     match (swarm, &seen.answer) {
-        (Swarm::In { .. }, _) => Step::Keep(Progress::Joined { server }),
-        (Swarm::Pending(_), _) => Step::Wait("the swarm"),
+        (Swarm::In, _) => Step::Keep(Progress::Joined { server }),
+        (Swarm::Pending, _) => Step::Wait("the swarm"),
         (Swarm::None, Some(answer)) => Step::JoinSwarm { token: answer.token.clone(), managers: answer.managers.clone() },
         (Swarm::None, None) => place.leader.map_or(Step::Wait("a leader"), Step::Ask),
     }

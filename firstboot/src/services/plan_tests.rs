@@ -49,10 +49,10 @@ impl World {
             Step::Keep(progress) => self.kept.progress = *progress,
             Step::InitSwarm => {
                 self.initialised += 1;
-                self.seen.engine = Engine::Up(Swarm::In { manager: true });
+                self.seen.engine = Engine::Up(Swarm::In);
             }
             Step::Ask(_) => (self.seen.answer, self.seen.serve) = (Some(answer()), Some(serve)),
-            Step::JoinSwarm { .. } => self.seen.engine = Engine::Up(Swarm::In { manager: false }),
+            Step::JoinSwarm { .. } => self.seen.engine = Engine::Up(Swarm::In),
             Step::StartConsul { server, bootstrap } => {
                 self.bootstrapped += u32::from(*bootstrap);
                 self.seen.consul = Consul::Up { server: *server, led: false, tokens: !bootstrap };

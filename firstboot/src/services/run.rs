@@ -458,11 +458,8 @@ fn shown(container: crate::engine::Container) -> view::Container {
 fn swarm(state: &SwarmState) -> plan::Swarm {
     match state {
         SwarmState::None => plan::Swarm::None,
-        SwarmState::Pending => plan::Swarm::Pending("it looks for its managers".to_owned()),
-        SwarmState::Worker { .. } => plan::Swarm::In { manager: false },
-        SwarmState::Manager { .. } => plan::Swarm::In { manager: true },
-        SwarmState::Error(error) => plan::Swarm::Pending(error.clone()),
-        SwarmState::Locked => plan::Swarm::Pending("it is locked: `docker swarm unlock`".to_owned()),
+        SwarmState::Worker { .. } | SwarmState::Manager { .. } => plan::Swarm::In,
+        SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => plan::Swarm::Pending,
     }
 }
 
