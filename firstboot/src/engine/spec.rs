@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::SYSTEM_LABEL;
+use crate::key::hex;
 
 /// The label with the digest of what a container was made from.
 pub(super) const SPEC_LABEL: &str = "hcl.spec";
@@ -80,7 +81,7 @@ impl ContainerSpec {
     /// SHA-256 of all that makes the container, hexadecimal. Objects are sorted in our JSON.
     pub(super) fn digest(&self, image_id: &str) -> String {
         let all = json!({ "image": image_id, "labels": self.labels, "body": self.plain_body() });
-        Sha256::digest(all.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(all.to_string()))
     }
 
     fn plain_body(&self) -> Value {
