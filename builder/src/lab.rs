@@ -7,6 +7,7 @@
 
 pub mod acts;
 mod black_box;
+mod board;
 pub mod boot;
 pub mod capture;
 mod cloud;
@@ -50,7 +51,7 @@ use self::{
     console::Sight,
     folder::Folder,
     machine::Machine,
-    node::{Common, Node},
+    node::{Clock, Common, Node},
     ports::{PortSpec, Wire},
     router::Router,
     switch::{Faults, PortId},
@@ -69,8 +70,12 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct Spec {
     /// The image.
     pub image: PathBuf,
-    /// How many nodes, 1 to 16.
+    /// How many nodes are switched on at the start, 1 to 16 with the spare ones.
     pub nodes: usize,
+    /// How many more there are that [`Lab::power_on`] can switch on later.
+    pub spare: usize,
+    /// Names of ports for stations that are no nodes: see [`Lab::port`].
+    pub stations: Vec<String>,
     /// Which board.
     pub machine: Machine,
     /// Memory of each node.
@@ -81,6 +86,8 @@ pub struct Spec {
     pub internet: bool,
     /// Decides what is lost and how delays vary.
     pub seed: u64,
+    /// What the nodes' clocks say when they are switched on.
+    pub clock: Clock,
     /// What is wrong with every node's port from the start.
     pub faults: Faults,
     /// Logs and capture go here.
@@ -127,9 +134,7 @@ pub struct Lab {
     work: Folder,
     events: Receiver<Event>,
     sender: Sender<Event>,
-    origin: Instant,
-    boot: boot::BootFiles,
-    disk: Bytes,
+    common: Common,
     broken: bool,
 }
 
@@ -137,6 +142,7 @@ pub struct Lab {
 struct Running {
     node: Node,
     address: Option<Ipv4Addr>,
+    /// It is off.
     ended: bool,
     /// Its end was handed out as an event.
     told: bool,
@@ -149,7 +155,8 @@ impl Lab {
     ///
     /// The image does not boot in QEMU (no boot partition, no kernel), QEMU is missing or ends at once.
     pub fn start(spec: &Spec, disk: Disk, reporter: &Reporter) -> anyhow::Result<Self> {
-        if spec.nodes == 0 || spec.nodes > router::CLIENTS {
+        let total = spec.nodes + spec.spare;
+        if spec.nodes == 0 || total > router::CLIENTS {
             return Err(UsageError::new(format!("--nodes takes 1 to {}, not {}", router::CLIENTS, spec.nodes)));
         }
         // Named before anything is copied or started.
@@ -165,16 +172,19 @@ impl Lab {
         let (sender, events) = channel();
         let mut ports = vec![PortSpec { name: "router".into(), socket: work.path().join("router.wire") }];
         ports.extend(
-            (1..=spec.nodes).map(|number| PortSpec {
+            (1..=total).map(|number| PortSpec {
                 name: format!("node-{number}"),
                 socket: work.path().join(format!("node-{number}.wire")),
             }),
         );
+        ports.extend(
+            spec.stations.iter().map(|name| PortSpec { name: name.clone(), socket: work.path().join(format!("{name}.wire")) }),
+        );
         let names: Vec<_> = ports.iter().map(|port| port.name.clone()).collect();
         let capture = Capture::create(&spec.folder.join(CAPTURE), &names, spec.capture_limit)?;
         let origin = Instant::now();
-        let wire = Wire::start(&ports, spec.seed, Some(capture), snooper(origin, spec.machine, spec.nodes, sender.clone()))?;
-        for port in 1..ports.len() {
+        let wire = Wire::start(&ports, spec.seed, Some(capture), snooper(origin, spec.machine, total, sender.clone()))?;
+        for port in 1..=total {
             if let Some(port) = wire.switch().port_mut(PortId(port)) {
                 port.faults = spec.faults.clone();
             }
@@ -182,26 +192,80 @@ impl Lab {
         let router = Router::start(work.path(), &ports[0].socket, spec.internet)?;
         let common = Common {
             machine: spec.machine,
-            boot: &boot,
-            image: &image,
+            boot,
+            image,
             disk: size,
             memory: spec.memory,
-            processors: if spec.nodes == 1 { 2 } else { 1 },
-            sockets: work.path(),
-            layers: if spec.keep { &spec.folder } else { work.path() },
+            processors: if total == 1 { 2 } else { 1 },
+            sockets: work.path().to_owned(),
+            layers: if spec.keep { spec.folder.clone() } else { work.path().to_owned() },
             keep: spec.keep,
-            logs: &spec.folder,
+            logs: spec.folder.clone(),
             origin,
         };
-        let mut nodes = Vec::new();
-        for (index, port) in ports[1..].iter().enumerate() {
-            let node = Node::start(index, &common, &port.socket, sender.clone())?;
-            nodes.push(Running { node, address: None, ended: false, told: false });
+        let mut nodes: Vec<Running> = ports[1..=total]
+            .iter()
+            .enumerate()
+            .map(|(index, port)| Node::new(index, &common, port.socket.clone()))
+            .map(|node| Running { node, address: None, ended: true, told: true })
+            .collect();
+        for running in &mut nodes[..spec.nodes] {
+            running.node.power_on(&common, spec.clock, sender.clone())?;
+            (running.ended, running.told) = (false, false);
         }
-        for running in &mut nodes {
+        for running in &mut nodes[..spec.nodes] {
             running.node.go()?;
         }
-        Ok(Self { nodes, router, wire, work, events, sender, origin, boot, disk: size, broken: false })
+        Ok(Self { nodes, router, wire, work, events, sender, common, broken: false })
+    }
+
+    /// Switches on a node that is off, with the card that it has.
+    ///
+    /// # Errors
+    ///
+    /// There is no such node, it is on, or its QEMU does not start.
+    pub fn power_on(&mut self, node: usize, clock: Clock) -> anyhow::Result<()> {
+        let running = off(&mut self.nodes, node)?;
+        running.node.power_on(&self.common, clock, self.sender.clone())?;
+        (running.ended, running.told) = (false, false);
+        running.node.go()
+    }
+
+    /// Pulls a node's power: what its card was given stays, nothing else. Of this end no event tells.
+    ///
+    /// # Errors
+    ///
+    /// There is no such node.
+    pub fn pull(&mut self, node: usize) -> anyhow::Result<()> {
+        let running = self.nodes.get_mut(node).with_context(|| format!("there is no node-{}", node + 1))?;
+        running.node.pull();
+        (running.ended, running.told) = (true, true);
+        Ok(())
+    }
+
+    /// Copies a node's card for another node, both of them off.
+    ///
+    /// # Errors
+    ///
+    /// One of them is on or does not exist, or the copy fails.
+    pub fn copy_card(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
+        let (from, to) = (self.card(from)?, self.card(to)?);
+        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        Ok(())
+    }
+
+    /// Puts a node's card into another node, both of them off. The first has a fresh one then.
+    ///
+    /// # Errors
+    ///
+    /// One of them is on or does not exist, or has no card.
+    pub fn move_card(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
+        let (from, to) = (self.card(from)?, self.card(to)?);
+        fs::rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))
+    }
+
+    fn card(&mut self, node: usize) -> anyhow::Result<PathBuf> {
+        Ok(off(&mut self.nodes, node)?.node.layer(&self.common))
     }
 
     /// The next event, or `None` when `wait` has passed without one.
@@ -248,7 +312,7 @@ impl Lab {
         }
         for (node, what) in ends {
             // The receiver is our own.
-            let _ = self.sender.send(Event { at: self.origin.elapsed(), node, what });
+            let _ = self.sender.send(Event { at: self.common.origin.elapsed(), node, what });
         }
         Ok(())
     }
@@ -298,19 +362,25 @@ impl Lab {
         &self.wire
     }
 
+    /// The port of a station of [`Spec::stations`], and the socket on which it is plugged in (`-netdev stream`).
+    pub fn port(&self, station: &str) -> Option<(PortId, PathBuf)> {
+        let port = self.wire.switch().ports().iter().position(|port| port.name == station)?;
+        Some((PortId(port), self.work.path().join(format!("{station}.wire"))))
+    }
+
     /// What the nodes boot.
     pub fn boot(&self) -> &boot::BootFiles {
-        &self.boot
+        &self.common.boot
     }
 
     /// Size of each node's card.
     pub fn disk(&self) -> Bytes {
-        self.disk
+        self.common.disk
     }
 
     /// When its time began.
     pub fn origin(&self) -> Instant {
-        self.origin
+        self.common.origin
     }
 
     /// Where sockets and throwaway layers are.
@@ -344,6 +414,13 @@ impl Lab {
         }
         self.wire.stop()
     }
+}
+
+/// The node, which must be off.
+fn off(nodes: &mut [Running], node: usize) -> anyhow::Result<&mut Running> {
+    let running = nodes.get_mut(node).with_context(|| format!("there is no node-{}", node + 1))?;
+    anyhow::ensure!(running.ended, "{} is on", running.node.name);
+    Ok(running)
 }
 
 /// Tells of leases that the router gives to our nodes.

@@ -104,6 +104,23 @@ impl Bench {
 }
 
 #[test]
+fn an_access_port_is_a_vlan_to_a_station_that_knows_none() {
+    let bench = Bench::new(3);
+    bench.wire.switch().set_access(PortId(2), V200.unwrap());
+    let stations: Vec<_> = (0..3).map(|port| bench.plug(port)).collect();
+    stations[0].send(None, "not for the VLAN");
+    stations[0].send(V200, "for the VLAN");
+    assert_eq!(stations[1].text(), "not for the VLAN");
+    assert_eq!(stations[1].text(), "for the VLAN");
+    let frame = stations[2].receive();
+    let header = Header::parse(&frame).unwrap();
+    assert!(!header.tagged && frame[header.payload..].starts_with(b"for the VLAN"), "{frame:?}");
+    stations[2].send(None, "back");
+    let frame = stations[0].receive();
+    assert_eq!(Header::parse(&frame).unwrap().vlan, V200);
+}
+
+#[test]
 fn frames_pass_tagged_or_not_and_the_capture_has_them_all() {
     let bench = Bench::new(3);
     let stations: Vec<_> = (0..3).map(|port| bench.plug(port)).collect();

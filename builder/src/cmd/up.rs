@@ -17,6 +17,7 @@ use crate::{
         folder::Folder,
         login,
         machine::Machine,
+        node::Clock,
         order::{self, Order},
         screen::Screen,
         signals::Signals,
@@ -135,11 +136,14 @@ impl LabArgs {
         Spec {
             image,
             nodes: self.nodes,
+            spare: 0,
+            stations: Vec::new(),
             machine: self.machine,
             memory: self.memory,
             disk: self.disk,
             internet: self.internet,
             seed: self.seed,
+            clock: Clock::Host,
             faults: Faults {
                 loss: self.loss,
                 delay: self.delay,

@@ -131,6 +131,20 @@ pub fn compose(destination: Mac, source: Mac, vlan: Option<VlanId>, ethertype: u
     frame
 }
 
+/// An untagged frame with the tag of `vlan`.
+pub fn with_tag(frame: &[u8], vlan: VlanId) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(HEADER - 2));
+    [addresses, &TAG.to_be_bytes(), &vlan.number().to_be_bytes(), rest].concat()
+}
+
+/// The frame without its outermost tag, if it has one.
+pub fn without_tag(frame: &[u8]) -> Vec<u8> {
+    match Header::parse(frame) {
+        Some(header) if header.tagged => [&frame[..HEADER - 2], &frame[HEADER + 2..]].concat(),
+        _ => frame.to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +162,11 @@ mod tests {
         let tagged = compose(to, from, VlanId::new(200), 0x0800, &[]);
         let header = Header::parse(&tagged).unwrap();
         assert_eq!((header.vlan.unwrap().number(), header.tagged, header.ethertype, header.payload), (200, true, 0x0800, 18));
+
+        let short = compose(to, from, None, 0x0800, &[]);
+        assert_eq!(with_tag(&short, header.vlan.unwrap())[..18], tagged[..18]);
+        assert_eq!(without_tag(&with_tag(&short, header.vlan.unwrap())), short);
+        assert_eq!(without_tag(&short), short);
 
         let mut priority = tagged.clone();
         priority[14..16].copy_from_slice(&0xe000_u16.to_be_bytes());

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     boot::{Arch, Board, BootFiles},
     frame::Mac,
+    node::Clock,
     router::escaped,
 };
 use crate::units::Bytes;
@@ -79,6 +80,8 @@ pub struct NodeSpec<'a> {
     pub machine: Machine,
     /// What it boots.
     pub boot: &'a BootFiles,
+    /// The board's device tree; QEMU makes one where none is named.
+    pub device_tree: Option<&'a Path>,
     /// Its own layer over the image.
     pub disk: &'a Path,
     /// What is written may be lost with the host's power: the disk is thrown away afterwards.
@@ -89,6 +92,8 @@ pub struct NodeSpec<'a> {
     pub processors: usize,
     /// Its one network card's address.
     pub mac: Mac,
+    /// Its clock when it is switched on.
+    pub clock: Clock,
     /// The switch's port.
     pub wire: &'a Path,
     /// Where we listen for its console.
@@ -122,7 +127,7 @@ impl NodeSpec<'_> {
         if let Some(initrd) = &self.boot.initrd {
             add(&["-initrd", &path(initrd)]);
         }
-        if let Some(tree) = &self.boot.device_tree {
+        if let Some(tree) = self.device_tree {
             add(&["-dtb", &path(tree)]);
         }
         add(&["-append", &self.command_line()]);
@@ -134,13 +139,11 @@ impl NodeSpec<'_> {
         add(&["-chardev", &format!("socket,id=qmp,path={}", escaped(self.qmp)), "-mon", "chardev=qmp,mode=control"]);
         match self.machine {
             Machine::Virt => {
-                // A 32-bit kernel cannot reach what `virt` puts above 4 GiB.
-                let (machine, cpu) = match self.boot.arch {
-                    Arch::Arm64 => ("virt", "cortex-a53"),
-                    Arch::Arm32 => ("virt,highmem=off", "cortex-a15"),
-                };
-                add(&["-M", machine, "-cpu", cpu]);
-                add(&["-m", &format!("{}M", self.memory.0 / Bytes::MIB), "-smp", &self.processors.to_string()]);
+                arguments.extend(self.virt(""));
+                let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+                if self.clock == Clock::Epoch {
+                    add(&["-rtc", "base=1970-01-01T00:00:00"]);
+                }
                 add(&["-drive", &format!("if=none,id=card,{drive}"), "-device", "virtio-blk-device,drive=card"]);
                 add(&["-device", &format!("virtio-net-device,{nic}"), "-device", "virtio-rng-device"]);
                 add(&["-serial", "chardev:console"]);
@@ -152,6 +155,19 @@ impl NodeSpec<'_> {
             }
         }
         arguments
+    }
+
+    /// The arguments that make the board `virt` as it is, with more `properties` such as `,dumpdtb=FILE`.
+    pub(super) fn virt(&self, properties: &str) -> Vec<String> {
+        // A 32-bit kernel cannot reach what `virt` puts above 4 GiB.
+        let (machine, cpu) = match self.boot.arch {
+            Arch::Arm64 => ("virt", "cortex-a53"),
+            Arch::Arm32 => ("virt,highmem=off", "cortex-a15"),
+        };
+        let memory = format!("{}M", self.memory.0 / Bytes::MIB);
+        let arguments =
+            ["-M", &format!("{machine}{properties}"), "-cpu", cpu, "-m", &memory, "-smp", &self.processors.to_string()];
+        arguments.map(str::to_owned).to_vec()
     }
 }
 
@@ -178,11 +194,13 @@ mod tests {
             let spec = NodeSpec {
                 machine,
                 boot: &boot,
+                device_tree: None,
                 disk: Path::new("/l/a,b.qcow2"),
                 throwaway: true,
                 memory: Bytes(768 * Bytes::MIB),
                 processors: 1,
                 mac: Mac::of_node(1),
+                clock: Clock::Host,
                 wire: Path::new("/l/wire"),
                 console: Path::new("/l/console"),
                 qmp: Path::new("/l/qmp"),

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{
-    Event, What,
+    Event, What, board,
     boot::BootFiles,
     console::{Fresh, Lines, Sight, classify, classify_prompt},
     frame::Mac,
@@ -28,13 +28,13 @@ use crate::units::Bytes;
 
 /// What all nodes of a lab have in common.
 #[derive(Debug)]
-pub struct Common<'a> {
+pub struct Common {
     /// The board.
     pub machine: Machine,
     /// What they boot.
-    pub boot: &'a BootFiles,
+    pub boot: BootFiles,
     /// The image below their disks.
-    pub image: &'a Path,
+    pub image: PathBuf,
     /// Size of their disks.
     pub disk: Bytes,
     /// Memory of each.
@@ -42,18 +42,28 @@ pub struct Common<'a> {
     /// Processors of each.
     pub processors: usize,
     /// Sockets go here.
-    pub sockets: &'a Path,
+    pub sockets: PathBuf,
     /// Disk layers go here.
-    pub layers: &'a Path,
+    pub layers: PathBuf,
     /// Layers are kept.
     pub keep: bool,
     /// Console logs go here.
-    pub logs: &'a Path,
+    pub logs: PathBuf,
     /// When the lab's time began.
     pub origin: Instant,
 }
 
-/// A running node.
+/// What a node's clock says when it is switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// This machine's time: a board with a battery.
+    #[default]
+    Host,
+    /// The first second of 1970: a board without one.
+    Epoch,
+}
+
+/// A node, switched on or off.
 #[derive(Debug)]
 pub struct Node {
     /// `node-1` and so on: its name in the lab. What it calls itself is its own affair.
@@ -62,56 +72,88 @@ pub struct Node {
     pub mac: Mac,
     /// Its console log.
     pub console: PathBuf,
+    index: usize,
+    /// Its switch port.
+    wire: PathBuf,
+    running: Option<Qemu>,
+}
+
+#[derive(Debug)]
+struct Qemu {
     process: Process,
     qmp: Qmp,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Node {
+    /// A node that is off, the `index`th from 0, on the switch port `wire`.
+    pub fn new(index: usize, common: &Common, wire: PathBuf) -> Self {
+        let name = format!("node-{}", index + 1);
+        let (mac, console) = (common.machine.mac_of_node(index as u16 + 1), common.logs.join(format!("{name}.console.log")));
+        Self { name, mac, console, index, wire, running: None }
+    }
+
+    /// Its layer over the image: its card.
+    pub fn layer(&self, common: &Common) -> PathBuf {
+        common.layers.join(format!("{}.qcow2", self.name))
+    }
+
     /// Makes the layer where there is none and starts QEMU with stopped processors ([`Self::go`] lets
-    /// them run); sights are sent to `events` as node `index`.
+    /// them run); sights are sent to `events`.
     ///
     /// # Errors
     ///
     /// QEMU is missing, refuses its arguments, or the layer cannot be made.
-    pub fn start(index: usize, common: &Common<'_>, wire: &Path, events: Sender<Event>) -> anyhow::Result<Self> {
-        let name = format!("node-{}", index + 1);
-        let mac = common.machine.mac_of_node(index as u16 + 1);
-        let layer = common.layers.join(format!("{name}.qcow2"));
+    pub fn power_on(&mut self, common: &Common, clock: Clock, events: Sender<Event>) -> anyhow::Result<()> {
+        self.kill();
+        let name = &self.name;
+        let layer = self.layer(common);
         if !layer.exists() {
-            make_layer(common.image, &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
+            make_layer(&common.image, &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
         }
         let socket = |kind: &str| common.sockets.join(format!("{name}.{kind}"));
         let (console_path, qmp_path) = (socket("console"), socket("qmp"));
+        for old in [&console_path, &qmp_path] {
+            // Of the time before it was off; mostly there is none.
+            let _ = std::fs::remove_file(old);
+        }
         let (console_listener, qmp_listener) = (listen(&console_path)?, listen(&qmp_path)?);
-        let spec = NodeSpec {
+        let mut spec = NodeSpec {
             machine: common.machine,
-            boot: common.boot,
+            boot: &common.boot,
+            device_tree: common.boot.device_tree.as_deref(),
             disk: &layer,
             throwaway: !common.keep,
             memory: common.memory,
             processors: common.processors,
-            mac,
-            wire,
+            mac: self.mac,
+            clock,
+            wire: &self.wire,
             console: &console_path,
             qmp: &qmp_path,
         };
+        let tree = socket("dtb");
+        if common.machine == Machine::Virt {
+            board::device_tree(&spec, &tree).with_context(|| format!("making the board of {name}"))?;
+            spec.device_tree = Some(&tree);
+        }
         let errors = common.logs.join(format!("{name}.qemu.log"));
         let title = format!("the QEMU of {name}");
         let mut process = Process::spawn(&title, spec.program(), "qemu-system-arm", &spec.arguments(), errors)?;
         // QEMU makes its character devices one after the other: first the console, then the control socket.
         let stream = process.accept(&console_listener, START)?;
-        let log = common.logs.join(format!("{name}.console.log"));
-        let reader = Reader::new(index, common.origin, stream, &log, events)?;
+        let reader = Reader::new(self.index, common.origin, stream, &self.console, events)?;
         let reader = std::thread::Builder::new().name(format!("{name} console")).spawn(move || reader.run())?;
         let qmp = Qmp::new(process.accept(&qmp_listener, START)?).with_context(|| format!("starting {name}"))?;
-        Ok(Self { name, mac, console: log, process, qmp, reader: Some(reader) })
+        self.running = Some(Qemu { process, qmp, reader: Some(reader) });
+        Ok(())
     }
 
-    /// How its QEMU ended, where it has: the exit code, and its last words if it was not 0.
+    /// How its QEMU ended, where it has: the exit code, and its last words if it was not 0. `None` for a node that is off.
     pub fn ended(&mut self) -> anyhow::Result<Option<Result<(), String>>> {
-        let Some(status) = self.process.ended()? else { return Ok(None) };
-        let words = self.process.last_words();
+        let Some(qemu) = &mut self.running else { return Ok(None) };
+        let Some(status) = qemu.process.ended()? else { return Ok(None) };
+        let words = qemu.process.last_words();
         Ok(Some(match status.success() {
             true => Ok(()),
             false if words.is_empty() => Err(status.to_string()),
@@ -126,31 +168,49 @@ impl Node {
     ///
     /// QEMU does not answer.
     pub fn go(&mut self) -> anyhow::Result<()> {
-        self.qmp.execute("cont", json!({})).map(drop).with_context(|| format!("starting {}", self.name))
+        self.ask("cont", json!({})).with_context(|| format!("starting {}", self.name))
     }
 
     /// Plugs or unplugs the network cable as the node sees it (carrier).
     pub fn set_carrier(&mut self, up: bool) -> anyhow::Result<()> {
-        self.qmp.execute("set_link", json!({ "name": "wire", "up": up })).map(drop)
+        self.ask("set_link", json!({ "name": "wire", "up": up }))
     }
 
     /// Presses the power button.
     pub fn power_button(&mut self) -> anyhow::Result<()> {
-        self.qmp.execute("system_powerdown", json!({})).map(drop)
+        self.ask("system_powerdown", json!({}))
+    }
+
+    /// Pulls the power: what the card was given stays, what it was not is lost. QEMU is asked to end, since what a card has
+    /// taken may be in QEMU's memory still; one that does not answer is killed.
+    pub fn pull(&mut self) {
+        let asked = self.ask("stop", json!({})).and_then(|()| self.ask("quit", json!({})));
+        if let (Ok(()), Some(qemu)) = (asked, &mut self.running) {
+            let _ = qemu.process.wait(START);
+        }
+        self.kill();
     }
 
     /// Ends QEMU at once and completes the console log.
     pub fn kill(&mut self) {
-        self.process.kill();
-        if let Some(reader) = self.reader.take() {
+        let Some(mut qemu) = self.running.take() else { return };
+        qemu.process.kill();
+        if let Some(reader) = qemu.reader.take() {
             // It ends with the socket; a panic there has been printed already.
             let _ = reader.join();
         }
     }
 
-    /// The process id of its QEMU.
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    /// The process id of its QEMU, while it is on.
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|qemu| qemu.process.id())
+    }
+
+    fn ask(&mut self, command: &str, arguments: serde_json::Value) -> anyhow::Result<()> {
+        match &mut self.running {
+            Some(qemu) => qemu.qmp.execute(command, arguments).map(drop),
+            None => bail!("{} is off", self.name),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     capture::Capture,
+    frame::without_tag,
     link::{Link, Received},
     switch::{Loss, PortId, Switch, Verdict},
 };
@@ -248,6 +249,7 @@ impl Forwarder {
 
     fn forward(&mut self, from: PortId, frame: Vec<u8>) {
         let now = self.origin.elapsed();
+        let frame = self.switch().admitted(from, frame);
         (self.observer)(from, &frame);
         let mut verdict = self.switch().forward(now, from, &frame);
         let frame: Arc<[u8]> = frame.into();
@@ -272,10 +274,11 @@ impl Forwarder {
         let now = self.origin.elapsed();
         while self.delayed.peek().is_some_and(|Reverse(next)| next.due <= now) {
             let Some(Reverse(delayed)) = self.delayed.pop() else { return };
+            let strips = self.switch().strips(delayed.port);
             let port = &mut self.ports[delayed.port.0];
             port.waiting -= delayed.frame.len();
             let Some(link) = &mut port.link else { continue };
-            link.queue(delayed.frame.clone());
+            link.queue(if strips { without_tag(&delayed.frame).into() } else { delayed.frame.clone() });
             link.send();
             self.counters()[delayed.port.0].sent += 1;
             let mut ignored = Ok(());

@@ -1,7 +1,7 @@
 //! The switch, pure: a frame in on a port gives the ports that it leaves by, and when.
 //!
-//! It learns addresses per VLAN as a real one does (IEEE 802.1Q, independent learning) and never
-//! changes a frame: what comes in tagged leaves tagged. Around that stand the faults that a lab is
+//! It learns addresses per VLAN as a real one does (IEEE 802.1Q, independent learning). What comes in tagged leaves tagged, but
+//! by an access port, whose station knows of no VLAN. Around that stand the faults that a lab is
 //! for: loss, delay, cut cables, partitions, ports that are mute at first, a switch that drops tags.
 //! Time comes in as a parameter and chance from a seed, so that a run can be repeated.
 
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::frame::{Header, Mac, VlanId};
+use super::frame::{Header, Mac, VlanId, with_tag};
 
 /// A port's number, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +76,8 @@ pub struct Port {
     pub name: String,
     /// Which frames it lets pass.
     pub membership: Membership,
+    /// An access port of this VLAN: frames get its tag as they come in and lose it as they leave (802.1Q-2018, 6.9).
+    pub access: Option<VlanId>,
     /// What is wrong with it.
     pub faults: Faults,
     /// Ports of different islands do not hear each other.
@@ -169,6 +171,7 @@ impl Switch {
         self.ports.push(Port {
             name: name.into(),
             membership: Membership::All,
+            access: None,
             faults: Faults::default(),
             island: 0,
             up_since: None,
@@ -199,6 +202,29 @@ impl Switch {
             port.up_since = None;
         }
         self.table.retain(|_, learned| learned.port != port);
+    }
+
+    /// Makes a port one of a VLAN, for a station that knows of no VLAN and must hear no other.
+    pub fn set_access(&mut self, port: PortId, vlan: VlanId) {
+        if let Some(port) = self.ports.get_mut(port.0) {
+            port.membership = Membership::Only { untagged: false, vlans: BTreeSet::from([vlan]) };
+            port.access = Some(vlan);
+        }
+    }
+
+    /// The frame that came in on `port`, as it is inside the switch.
+    pub fn admitted(&self, port: PortId, frame: Vec<u8>) -> Vec<u8> {
+        let access = self.ports.get(port.0).and_then(|port| port.access);
+        let untagged = Header::parse(&frame).is_some_and(|header| !header.tagged);
+        match access {
+            Some(vlan) if untagged => with_tag(&frame, vlan),
+            _ => frame,
+        }
+    }
+
+    /// Whether frames lose their tag as they leave by `port`.
+    pub fn strips(&self, port: PortId) -> bool {
+        self.ports.get(port.0).is_some_and(|port| port.access.is_some())
     }
 
     /// Forgets all addresses. Wanted after a change of islands: a real network would do so too, since the
