@@ -1,0 +1,134 @@
+//! The life of a cluster: nodes come, go, lose their power and their cables, cards are copied and moved. Each in QEMU, with the image
+//! as it was built. `make proof` runs this: `HCL_IMAGE` names the image.
+
+#![cfg(target_os = "linux")]
+
+#[path = "cluster/lab.rs"]
+mod lab;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use hcl_image::lab::node::Clock;
+
+use self::lab::{Cluster, SETTLED, image};
+
+/// A service whose containers must come back after everything.
+const SERVICE: &str = r#"
+    busybox=$(sed -n 's/.*"busybox": *"\([^"]*\)".*/\1/p' /etc/hcl/images.json)
+    docker service create --quiet --detach --name kept --replicas 2 --publish 8080:8000 --no-resolve-image "$busybox" \
+        sh -c 'mkdir /www; echo kept >/www/greeting; exec httpd -f -p 8000 -h /www'"#;
+
+/// The service answers on this node.
+const SERVED: &str = "curl -sSf -m 20 http://localhost:8080/greeting";
+
+#[test]
+#[ignore = "needs a built image and forty minutes: make proof"]
+fn a_cluster_lives() {
+    let mut cluster = Cluster::start("life", &image(), 3, 3, &[]);
+    cluster.settled(&[0, 1, 2]);
+    let leader = cluster.leader(&[0, 1, 2]);
+    cluster.ask(leader, SERVICE);
+
+    cluster.power_on(3, Clock::Host);
+    let four = [0, 1, 2, 3];
+    cluster.settled(&four);
+    cluster.healthy(&four);
+    let identities: Vec<_> = four.iter().map(|node| cluster.identity(*node)).collect();
+    let same = |cluster: &mut Cluster, nodes: &[usize]| {
+        for node in nodes {
+            assert_eq!(cluster.identity(*node), identities[*node], "node-{}", node + 1);
+        }
+    };
+
+    let follower = four.into_iter().find(|node| *node != leader).unwrap();
+    cluster.reboot(follower);
+    cluster.settled(&four);
+    same(&mut cluster, &four);
+    assert_eq!(cluster.leader(&four), leader, "a follower's reboot moves no role");
+
+    cluster.power_off(&four);
+    for node in [3, 1, 0, 2] {
+        cluster.power_on(node, Clock::Epoch);
+        cluster.look(Duration::from_secs(15));
+    }
+    cluster.settled(&four);
+    same(&mut cluster, &four);
+    for node in four {
+        assert_eq!(cluster.ask_within(node, SERVED, SETTLED), "kept\n");
+    }
+    cluster.healthy(&four);
+
+    // A copy of a card: both cards are in use from now on, one of them in another board.
+    let leader = cluster.leader(&four);
+    let copied = four.into_iter().rfind(|node| *node != leader).unwrap();
+    cluster.power_off(&[copied]);
+    cluster.say(&format!("node-{}'s card is copied for node-5", copied + 1));
+    cluster.lab.copy_card(copied, 4).unwrap();
+    cluster.power_on(copied, Clock::Host);
+    cluster.look(Duration::from_secs(60));
+    cluster.power_on(4, Clock::Host);
+    let five = [0, 1, 2, 3, 4];
+    cluster.settled(&five);
+    same(&mut cluster, &four);
+    let fresh: BTreeSet<_> = cluster.identity(4).into_iter().collect();
+    let shared: Vec<_> = identities.iter().flatten().filter(|fact| fresh.contains(*fact)).collect();
+    // All foundings are the same one.
+    assert!(shared.iter().all(|fact| fact.starts_with("\"incarnation\"")), "the copy kept {shared:?}");
+
+    // A card moves into another board, for good.
+    let moved = four.into_iter().find(|node| *node != leader).unwrap();
+    cluster.power_off(&[moved]);
+    cluster.say(&format!("node-{}'s card is put into node-6", moved + 1));
+    cluster.lab.move_card(moved, 5).unwrap();
+    cluster.power_on(5, Clock::Host);
+    let now: Vec<usize> = five.into_iter().filter(|node| *node != moved).chain([5]).collect();
+    cluster.settled(&now);
+    assert_eq!(cluster.identity(5), identities[moved], "a moved card stays who it was");
+    cluster.healthy(&now);
+    cluster.power_off(&now);
+}
+
+#[test]
+#[ignore = "needs a built image and ten minutes: make proof"]
+fn one_node_comes_back_without_a_clock() {
+    let mut cluster = Cluster::start("one", &image(), 1, 0, &[]);
+    cluster.settled(&[0]);
+    cluster.ask(0, SERVICE);
+    let identity = cluster.identity(0);
+    cluster.power_off(&[0]);
+    cluster.power_on(0, Clock::Epoch);
+    cluster.settled(&[0]);
+    assert_eq!(cluster.identity(0), identity);
+    assert_eq!(cluster.ask_within(0, SERVED, SETTLED), "kept\n");
+    cluster.healthy(&[0]);
+    let year = cluster.ask(0, "date +%Y");
+    assert!(year.trim().parse::<u32>().is_ok_and(|year| year >= 2024), "the clock is in {year}");
+    cluster.power_off(&[0]);
+}
+
+#[test]
+#[ignore = "needs a built image and twenty minutes: make proof"]
+fn a_cut_between_the_two_promotions_is_made_good() {
+    let mut cluster = Cluster::start("promotions", &image(), 2, 1, &[]);
+    cluster.settled(&[0, 1]);
+    let leader = cluster.leader(&[0, 1]);
+    cluster.power_on(2, Clock::Host);
+    // One of the two has become a manager, the other has not.
+    let deadline = std::time::Instant::now() + SETTLED;
+    loop {
+        let managers = cluster.try_ask(leader, "docker node ls --filter role=manager --quiet | wc -l").unwrap_or_default();
+        if managers.trim() == "2" {
+            break;
+        }
+        assert_ne!(managers.trim(), "3", "both were promoted between two looks: nothing was shown");
+        assert!(std::time::Instant::now() < deadline, "nobody is promoted: {managers}");
+    }
+    cluster.pull(leader);
+    cluster.look(Duration::from_secs(45));
+    cluster.power_on(leader, Clock::Host);
+    cluster.settled(&[0, 1, 2]);
+    cluster.healthy(&[0, 1, 2]);
+    let managers = cluster.ask(0, "docker node ls --filter role=manager --quiet | wc -l");
+    assert_eq!(managers.trim(), "3");
+    cluster.power_off(&[0, 1, 2]);
+}
