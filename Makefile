@@ -16,7 +16,7 @@ SCENARIO :=
 # More options for `hcl-image build`, such as ARGS="--compress xz --set node.vlan=201".
 ARGS :=
 
-.PHONY: help image node builder test check proof sim vlan bench boot-raspi3b packages test-packages clean
+.PHONY: help image node builder test check proof sim vlan cluster bench boot-raspi3b packages test-packages clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ sim: ## Clusters in virtual time, SEEDS=2000 unless given; a table of what was f
 vlan: ## Nodes of the built image on a switch with VLANs, in a small QEMU machine; ROUNDS=1 unless given, figures to REPORT
 	HCL_IMAGE="$(abspath $(IMAGE))" HCL_NODE_PROGRAM="$(CARGO_TARGET_DIR)/hcl-firstboot-armhf" HCL_VLAN_ROUNDS=$(ROUNDS) HCL_VLAN_REPORT="$(abspath $(REPORT))" \
 		cargo test --locked --release -p hcl-image --test vlan $(SCENARIO) -- --ignored --nocapture --test-threads=1
+
+cluster: builder ## The life of whole clusters in QEMU: cards copied and moved, power cut, strangers, two keys; SCENARIO= picks, figures to REPORT
+	scripts/install-packages proof
+	HCL_IMAGE="$(abspath $(IMAGE))" HCL_NODE_PROGRAM="$(CARGO_TARGET_DIR)/hcl-firstboot-armhf" HCL_FIGURES="$(abspath $(REPORT))" \
+		cargo test --locked --release -p hcl-image --test cluster $(SCENARIO) -- --ignored --nocapture --test-threads=1
 
 bench: test-packages builder node ## Injection and bootstrap against the alternatives, side by side
 	scripts/bench

@@ -88,6 +88,8 @@ pub struct Spec {
     pub seed: u64,
     /// What the nodes' clocks say when they are switched on.
     pub clock: Clock,
+    /// More words for the kernel's command line, such as `systemd.mask=UNIT`; nothing at all boots what is shipped.
+    pub kernel_words: String,
     /// What is wrong with every node's port from the start.
     pub faults: Faults,
     /// Logs and capture go here.
@@ -165,7 +167,10 @@ impl Lab {
         fs::create_dir_all(&spec.folder).with_context(|| format!("making the folder {}", spec.folder.display()))?;
         let work = Folder::create()?;
         let image = if disk.compression().is_some() { unpack(&disk, &work, spec, reporter)? } else { spec.image.clone() };
-        let boot = boot::extract(&disk, spec.machine.boards(), spec.machine.wants_device_tree(), work.path())?;
+        let mut boot = boot::extract(&disk, spec.machine.boards(), spec.machine.wants_device_tree(), work.path())?;
+        if !spec.kernel_words.is_empty() {
+            boot.command_line = format!("{} {}", boot.command_line, spec.kernel_words);
+        }
         let size = card_size(disk.size(), spec)?;
         drop(disk);
 
@@ -262,6 +267,16 @@ impl Lab {
     pub fn move_card(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
         let (from, to) = (self.card(from)?, self.card(to)?);
         fs::rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))
+    }
+
+    /// Gives a node that is off a card with another image, whose kernel and command line must be those of the lab's image.
+    ///
+    /// # Errors
+    ///
+    /// The node is on or does not exist, or the card cannot be made.
+    pub fn other_card(&mut self, node: usize, image: &Path) -> anyhow::Result<()> {
+        let card = self.card(node)?;
+        node::make_layer(image, &card, self.common.disk).with_context(|| format!("making a card of {}", image.display()))
     }
 
     fn card(&mut self, node: usize) -> anyhow::Result<PathBuf> {

@@ -144,6 +144,7 @@ impl LabArgs {
             internet: self.internet,
             seed: self.seed,
             clock: Clock::Host,
+            kernel_words: String::new(),
             faults: Faults {
                 loss: self.loss,
                 delay: self.delay,

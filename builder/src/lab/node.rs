@@ -221,7 +221,7 @@ impl Drop for Node {
 }
 
 /// An empty layer of `size` over `image`, which is never written.
-fn make_layer(image: &Path, layer: &Path, size: Bytes) -> anyhow::Result<()> {
+pub(super) fn make_layer(image: &Path, layer: &Path, size: Bytes) -> anyhow::Result<()> {
     let image = std::path::absolute(image)?;
     let output = Command::new(find("qemu-img", "qemu-utils")?)
         .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])

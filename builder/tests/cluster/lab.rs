@@ -30,6 +30,7 @@ const ANSWER: Duration = Duration::from_secs(180);
 
 /// What must never change of a node: a line each.
 const IDENTITY: &str = r#"
+exec 2>&1
 hcl status --json | grep -o '"node":"[0-9a-f]*"' | head -1
 hcl status --json | grep -o '"incarnation":"[0-9a-f]*"' | head -1
 hcl status --json | grep -o '"address":"[0-9.]*"' | head -1
@@ -41,7 +42,8 @@ cat /var/lib/hcl/consul/data/node-id; echo"#;
 /// A running lab.
 pub struct Cluster {
     pub lab: Lab,
-    login: Login,
+    /// Who logs into each node.
+    logins: Vec<Login>,
     /// Where each node is logged into, as far as known.
     ports: Vec<Option<u16>>,
     /// Nodes whose QEMU ended, and how.
@@ -57,13 +59,18 @@ pub fn image() -> PathBuf {
 impl Cluster {
     /// Switches on `nodes` nodes of `image`; `spare` more can come later. Logs go into a folder named after the test, which stays.
     pub fn start(name: &str, image: &Path, nodes: usize, spare: usize, stations: &[&str]) -> Self {
+        Self::start_with(name, image, nodes, spare, stations, "")
+    }
+
+    /// As [`Self::start`], with more words for the kernel's command line.
+    pub fn start_with(name: &str, image: &Path, nodes: usize, spare: usize, stations: &[&str], kernel_words: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}"));
         // Of the run before, if there was one.
         let _ = std::fs::remove_dir_all(&folder);
         println!("{name}: consoles and capture in {}", folder.display());
         let reporter = Reporter::new(Mode::Quiet);
         let disk = Disk::open(image, &reporter).unwrap();
-        let login = login::find(&disk, &Wish::default()).unwrap();
+        let logins = vec![login::find(&disk, &Wish::default()).unwrap(); nodes + spare];
         let spec = Spec {
             image: image.to_owned(),
             nodes,
@@ -75,14 +82,21 @@ impl Cluster {
             internet: false,
             seed: 1,
             clock: Clock::Host,
+            kernel_words: kernel_words.to_owned(),
             faults: Faults::default(),
             folder,
             keep: false,
             capture_limit: 1 << 30,
         };
+        let started = Instant::now();
         let lab = Lab::start(&spec, disk, &reporter).unwrap();
         let ports = vec![None; nodes + spare];
-        Self { lab, login, ports, ended: BTreeMap::new(), started: Instant::now() }
+        Self { lab, logins, ports, ended: BTreeMap::new(), started }
+    }
+
+    /// Since the nodes were switched on.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// A line of the test's log, with the time since the lab's start.
@@ -111,6 +125,13 @@ impl Cluster {
         }
     }
 
+    /// Gives a spare node a card with another image, whose keys are in the folder `keys`.
+    pub fn other_card(&mut self, node: usize, image: &Path, keys: &Path) {
+        let disk = Disk::open(image, &Reporter::new(Mode::Quiet)).unwrap();
+        self.logins[node] = login::find(&disk, &Wish { keys: Some(keys.to_owned()), ..Wish::default() }).unwrap();
+        self.lab.other_card(node, image).unwrap();
+    }
+
     pub fn power_on(&mut self, node: usize, clock: Clock) {
         self.say(&format!("node-{} is switched on", node + 1));
         self.ended.remove(&node);
@@ -127,7 +148,7 @@ impl Cluster {
         self.look(Duration::ZERO);
         let port = self.ports[node].ok_or_else(|| "no address yet".to_owned())?;
         let mut printed = String::new();
-        let ssh = Ssh { login: self.login.clone(), port };
+        let ssh = Ssh { login: self.logins[node].clone(), port };
         let ended = ssh.run(script, ANSWER, |line| {
             printed.push_str(line);
             printed.push('\n');
