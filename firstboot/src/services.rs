@@ -5,6 +5,7 @@
 
 mod agent;
 mod caller;
+mod copied;
 mod door;
 mod duties;
 mod images;

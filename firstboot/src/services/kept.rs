@@ -24,6 +24,9 @@ pub fn path(state: &Path) -> PathBuf {
 pub struct Kept {
     /// The founding that all of this belongs to; none before the first one.
     pub incarnation: Option<Incarnation>,
+    /// The node that all of this belongs to; none before the first step, and in what older versions kept.
+    #[serde(default)]
+    pub node: Option<NodeId>,
     /// How far it came.
     pub progress: Progress,
     /// The cluster's servers as far as known: whom to ask when nobody leads.
@@ -62,9 +65,9 @@ pub struct Server {
 }
 
 impl Kept {
-    /// Nothing yet, for a founding.
-    pub fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation: Some(incarnation), ..Self::default() }
+    /// Nothing yet, for a node of a founding.
+    pub fn new(incarnation: Incarnation, node: NodeId) -> Self {
+        Self { incarnation: Some(incarnation), node: Some(node), ..Self::default() }
     }
 
     /// Whether this node runs servers, as far as it was told.
@@ -112,7 +115,7 @@ mod tests {
         let kept = Kept {
             progress: Progress::Founding { swarm: true, consul: false },
             servers: vec![Server { node: NodeId([1; 16]), address: [192, 168, 200, 10].into() }],
-            ..Kept::new(Incarnation([2; 16]))
+            ..Kept::new(Incarnation([2; 16]), NodeId([1; 16]))
         };
         kept.write(&path).unwrap();
         assert_eq!(Kept::read(&path).unwrap(), kept);

@@ -15,6 +15,7 @@ pub(super) fn of(status: &Status) -> Option<Place> {
     let leads = status.role == "leader";
     Some(Place {
         incarnation: status.incarnation.as_ref()?.parse().ok()?,
+        node: status.node.parse().ok()?,
         address: status.address?,
         leads,
         leader: if leads { None } else { leader(status).map(|leader| leader.address) },
@@ -52,6 +53,7 @@ mod tests {
         };
         Status {
             state: "ready".into(),
+            node: format!("{:032x}", 10),
             role: role.into(),
             incarnation: Some(format!("{:032x}", 7)),
             address: Some([192, 168, 200, 10].into()),

@@ -11,13 +11,14 @@
 //!       │                                  │                                                  │
 //!       │                              BootstrapConsul                                     Settled ──► told to serve:
 //!       │                                  │                                                           StartConsul (server)
-//!       └─ another incarnation: Wipe    Settled
+//!       └─ another incarnation,
+//!          or node: Wipe          Settled
 //! ```
 
 use std::net::Ipv4Addr;
 
 use super::kept::{Kept, Progress};
-use crate::identity::Incarnation;
+use crate::identity::{Incarnation, NodeId};
 
 /// What is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Seen {
 pub struct Place {
     /// The founding.
     pub incarnation: Incarnation,
+    /// Which node this is.
+    pub node: NodeId,
     /// Its own address.
     pub address: Ipv4Addr,
     /// Whether it leads.
@@ -147,7 +150,8 @@ impl std::fmt::Display for Step {
 /// What to do next.
 pub fn next(kept: &Kept, seen: &Seen) -> Step {
     let Some(place) = &seen.place else { return Step::Wait("the network") };
-    if kept.incarnation.is_some_and(|kept| kept != place.incarnation) {
+    // The second: this card is a copy, and its services are the original's.
+    if kept.incarnation.is_some_and(|kept| kept != place.incarnation) || kept.node.is_some_and(|kept| kept != place.node) {
         return Step::Wipe;
     }
     let Engine::Up(swarm) = &seen.engine else { return Step::Wait("the engine") };

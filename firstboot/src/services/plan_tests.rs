@@ -2,11 +2,12 @@ use super::*;
 
 const ONE: Incarnation = Incarnation([1; 16]);
 const TWO: Incarnation = Incarnation([2; 16]);
+const NODE: NodeId = NodeId([3; 16]);
 const LEADER: Ipv4Addr = Ipv4Addr::new(192, 168, 200, 1);
 
 fn place(leads: bool) -> Place {
     let leader = (!leads).then_some(LEADER);
-    Place { incarnation: ONE, address: [192, 168, 200, 10].into(), leads, leader, members: 3 }
+    Place { incarnation: ONE, node: NODE, address: [192, 168, 200, 10].into(), leads, leader, members: 3 }
 }
 
 fn seen(leads: bool) -> Seen {
@@ -28,7 +29,7 @@ struct World {
 
 impl World {
     fn new(leads: bool) -> Self {
-        let kept = Kept { incarnation: Some(ONE), ..Kept::default() };
+        let kept = Kept::new(ONE, NODE);
         Self { kept, seen: seen(leads), initialised: 0, bootstrapped: 0 }
     }
 
@@ -42,8 +43,8 @@ impl World {
             Step::Wait(what) => panic!("waits for {what}"),
             Step::Wipe => {
                 let place = self.seen.place.clone();
-                let incarnation = place.as_ref().unwrap().incarnation;
-                self.kept = Kept::new(incarnation);
+                let Place { incarnation, node, .. } = place.as_ref().unwrap();
+                self.kept = Kept::new(*incarnation, *node);
                 self.seen = Seen { place, ..seen(false) };
             }
             Step::Keep(progress) => self.kept.progress = *progress,
@@ -153,7 +154,26 @@ fn another_incarnation() {
     world.seen.place.as_mut().unwrap().leader = Some(LEADER);
     let steps = world.settle(false);
     assert_eq!(steps[0], Step::Wipe);
-    assert_eq!(world.kept, Kept { progress: Progress::Joined { server: false }, ..Kept::new(TWO) });
+    assert_eq!(world.kept, Kept { progress: Progress::Joined { server: false }, ..Kept::new(TWO, NODE) });
+}
+
+#[test]
+fn a_copied_card_leaves_what_is_another_nodes() {
+    for leads in [true, false] {
+        let mut world = World::new(leads);
+        world.settle(false);
+        let copy = NodeId([4; 16]);
+        let place = world.seen.place.as_mut().unwrap();
+        (place.node, place.leads, place.leader) = (copy, false, Some(LEADER));
+        let steps = world.settle(false);
+        assert_eq!(steps[0], Step::Wipe);
+        assert_eq!(world.kept, Kept { progress: Progress::Joined { server: false }, ..Kept::new(ONE, copy) });
+    }
+    // What an older version kept says nothing of the node: it stays.
+    let mut old = World::new(false);
+    old.settle(false);
+    old.kept.node = None;
+    assert_eq!(next(&old.kept, &old.seen), Step::Settled);
 }
 
 #[test]

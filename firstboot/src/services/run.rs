@@ -11,6 +11,7 @@ use std::{
 use super::{
     agent::{Agent, Who},
     caller::Caller,
+    copied,
     door::{self, Shared},
     duties::{Duties, Lead},
     images,
@@ -199,7 +200,17 @@ impl Services {
                 self.agent.wipe(&engine)?;
                 (self.answer, self.told) = (None, None);
                 self.duties = Duties::default();
-                self.keep(Kept::new(look.place.incarnation))
+                let copy = self.kept.node.is_some_and(|node| node != look.place.node);
+                if copy {
+                    // Before that is kept: after a cut in between it is done once more.
+                    copied::forget_system(Path::new("/"))?;
+                }
+                self.keep(Kept::new(look.place.incarnation, look.place.node))?;
+                if copy {
+                    println!("what this card has is another node's (a copied card?): it boots anew as a node of its own");
+                    copied::boot_anew()?;
+                }
+                Ok(())
             }
             Step::InitSwarm => {
                 let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
@@ -230,7 +241,8 @@ impl Services {
         }
     }
 
-    fn keep(&mut self, kept: Kept) -> Result<(), String> {
+    fn keep(&mut self, mut kept: Kept) -> Result<(), String> {
+        kept.node = kept.node.or(self.me.as_ref().map(|me| me.who.node));
         if kept != self.kept {
             let path = kept::path(&self.options.state);
             kept.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
