@@ -37,7 +37,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
-    config::{BOOT_FOLDER, ConfigError, NodeConfig, OVERRIDES, PATH},
+    config::{BOOT_FOLDER, ConfigError, HostName, NodeConfig, OVERRIDES, PATH},
     key,
     link::Link,
     marker::Marker,
@@ -121,13 +121,17 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// The configuration is wrong, or there is no netlink.
 pub fn run(options: &Options) -> Result<(), RunError> {
     let console = Console::new(options.console.clone());
-    let (config, overrides) = NodeConfig::on_node(&options.config, &options.boot).inspect_err(|error| {
+    let (mut config, overrides) = NodeConfig::on_node(&options.config, &options.boot).inspect_err(|error| {
         let trouble = Trouble::new(Kind::Configuration, error.to_string());
         console.mark(&Marker::Fault { reason: trouble.text.clone() });
         // The console has it, and the black box; `hcl log` as well where it can.
         let _ = tell(&options.run_dir, &format!("not started: {}", trouble.text));
         Signs::open(options, &console).fail(&trouble, &console);
     })?;
+    if config.hostname == HostName::Auto {
+        // A card that was put into another board stays who it was.
+        config.hostname = host_name::kept(&options.etc).unwrap_or_default();
+    }
     let signs = Signs::open(options, &console);
     // Before the first list: what changes in between is told twice rather than never.
     let watcher = Watcher::open().map_err(system("opening the kernel's notifications"))?;

@@ -2,7 +2,23 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{IMAGE_HOST_NAME, durable};
+use crate::{IMAGE_HOST_NAME, config::HostName, durable};
+
+/// The name that the system has already, if it is no image's default: the one of an earlier boot, perhaps in another board, or one
+/// that a person has set.
+pub(super) fn kept(etc: &Path) -> Option<HostName> {
+    let name = current(&etc.join("hostname")).ok().flatten().filter(|name| name != IMAGE_HOST_NAME)?;
+    name.parse().ok()
+}
+
+/// The name in a hostname(5) file.
+fn current(file: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// Gives the node `name`. Unless it was `chosen` in the configuration, only an image's default name is replaced: one that a
 /// person has set stays. Whether anything has changed.
@@ -12,11 +28,7 @@ use crate::{IMAGE_HOST_NAME, durable};
 /// The files cannot be written or the kernel refuses.
 pub(super) fn set(etc: &Path, name: &str, chosen: bool) -> io::Result<bool> {
     let file = etc.join("hostname");
-    let current = match fs::read_to_string(&file) {
-        Ok(text) => text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    let current = current(&file)?;
     let ours = current.as_deref().is_none_or(|current| current == IMAGE_HOST_NAME);
     if current.as_deref() == Some(name) || !(chosen || ours) {
         return Ok(false);
@@ -69,7 +81,10 @@ mod tests {
     #[test]
     fn a_name_that_somebody_set_stays() {
         let etc = tempfile::tempdir().unwrap();
-        fs::write(etc.path().join("hostname"), "attic\n").unwrap();
+        for (text, name) in [("# none\n", None), ("hcl-node\n", None), ("a.b\n", None), ("attic\n", Some("attic"))] {
+            fs::write(etc.path().join("hostname"), text).unwrap();
+            assert_eq!(kept(etc.path()), name.map(|name| HostName::Named(name.to_owned())), "{text}");
+        }
         assert!(!set(etc.path(), "node-1", false).unwrap());
         assert_eq!(fs::read_to_string(etc.path().join("hostname")).unwrap(), "attic\n");
     }
