@@ -9,6 +9,7 @@ mod door;
 mod duties;
 mod images;
 pub mod kept;
+pub mod orders;
 mod place;
 pub mod plan;
 mod report;

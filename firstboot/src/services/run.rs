@@ -15,6 +15,7 @@ use super::{
     duties::{Duties, Lead},
     images,
     kept::{self, Kept, Progress, Server as Serving},
+    orders::{self, Here, Orders},
     place, plan,
     plan::{Place, Seen, Step},
     report::{Report, Told},
@@ -59,6 +60,7 @@ pub(super) struct Services {
     agent: Agent,
     role: Role,
     hall: Shared,
+    orders: Arc<Orders>,
     page: Arc<Page>,
     _page_server: Server,
     me: Option<Me>,
@@ -95,6 +97,9 @@ impl Services {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
+        let orders = Orders::new();
+        orders::local::listen(&options.run_dir, Arc::clone(&orders), clock)
+            .map_err(|error| format!("{}: {error}", options.run_dir.join(orders::local::SOCKET).display()))?;
         let role = Role::start(&options.run_dir, agent.management()).map_err(|error| format!("starting threads: {error}"))?;
         Ok(Self {
             options,
@@ -105,6 +110,7 @@ impl Services {
             agent,
             role,
             hall: Shared::default(),
+            orders,
             page,
             _page_server: server,
             me: None,
@@ -145,6 +151,7 @@ impl Services {
         } else {
             self.role.stand(None);
             door::lock(&self.hall).give(None);
+            self.orders.here(None);
             self.show(None);
         }
         wait
@@ -166,7 +173,8 @@ impl Services {
         if let Some(me) = &mut self.me {
             if me.door.is_none() {
                 // The address may take a moment to come.
-                me.door = door::open(me.who.address, Arc::clone(&me.caller), Arc::clone(&self.hall)).ok();
+                me.door =
+                    door::open(me.who.address, Arc::clone(&me.caller), Arc::clone(&self.hall), Arc::clone(&self.orders)).ok();
             }
         }
         Ok(())
@@ -241,7 +249,10 @@ impl Services {
 
     /// What goes on beside the way in: the role, the leader's duties, reports, what did not come back.
     fn attend(&mut self, look: &Look, settled: bool) {
-        let Some(who) = self.me.as_ref().map(|me| me.who.clone()) else { return };
+        let Some((who, caller)) = self.me.as_ref().map(|me| (me.who.clone(), Arc::clone(&me.caller))) else { return };
+        let view = self.told.as_ref().map(|(_, told)| &told.view);
+        let (members, leader) = (place::all_members(&look.status, view), place::leading(&look.status));
+        self.orders.here(Some(Here { caller, incarnation: look.place.incarnation, members, leader }));
         let ready = match self.kept.progress {
             Progress::Founding { consul, .. } => consul,
             Progress::Joined { server } => server,
