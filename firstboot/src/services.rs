@@ -7,6 +7,7 @@ mod agent;
 mod caller;
 mod door;
 mod duties;
+pub(crate) mod host_key;
 mod images;
 pub mod kept;
 pub mod orders;

@@ -51,6 +51,12 @@ pub(super) fn all_members(status: &Status, view: Option<&View>) -> Vec<MemberEnt
     all
 }
 
+/// This node's name: as the ledger has it, and before that its host name.
+pub(super) fn own_name(status: &Status) -> String {
+    let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
+    own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
 /// Who leads, this node included.
 pub(super) fn leading(status: &Status) -> Option<NodeId> {
     if status.role == "leader" { status.node.parse().ok() } else { leader(status).map(|leader| leader.node) }

@@ -13,6 +13,7 @@ use super::{
     caller::Caller,
     door::{self, Shared},
     duties::{Duties, Lead},
+    host_key::HostFiles,
     images,
     kept::{self, Kept, Progress, Server as Serving},
     orders::{self, Here, Orders},
@@ -60,6 +61,7 @@ pub(super) struct Services {
     agent: Agent,
     role: Role,
     hall: Shared,
+    host_files: HostFiles,
     orders: Arc<Orders>,
     page: Arc<Page>,
     _page_server: Server,
@@ -110,6 +112,7 @@ impl Services {
             agent,
             role,
             hall: Shared::default(),
+            host_files: HostFiles::default(),
             orders,
             page,
             _page_server: server,
@@ -160,8 +163,7 @@ impl Services {
     /// Learns who this node is, and opens the door there.
     fn meet(&mut self, status: &Status, place: &Place) -> Result<(), String> {
         let node: NodeId = status.node.parse().map_err(str::to_owned)?;
-        let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
-        let name = own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let name = place::own_name(status);
         let who = Who { node, name, address: place.address };
         if self.me.as_ref().is_none_or(|me| me.who != who) {
             let names = NodeNames::new(node, place.address, &who.name).map_err(|error| error.to_string())?;
@@ -252,6 +254,10 @@ impl Services {
         let Some((who, caller)) = self.me.as_ref().map(|me| (me.who.clone(), Arc::clone(&me.caller))) else { return };
         let view = self.told.as_ref().map(|(_, told)| &told.view);
         let (members, leader) = (place::all_members(&look.status, view), place::leading(&look.status));
+        let (etc, addresses) = (&self.options.etc, self.config.addresses);
+        if let Err(wrong) = self.host_files.keep(etc, &self.key, addresses, (&who.name, who.address), &members) {
+            println!("the SSH host key is not signed: {wrong}");
+        }
         self.orders.here(Some(Here { caller, incarnation: look.place.incarnation, members, leader }));
         let ready = match self.kept.progress {
             Progress::Founding { consul, .. } => consul,
