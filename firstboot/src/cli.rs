@@ -5,6 +5,7 @@
 //! (`status`, `health`, `poweroff`, `reboot`).
 
 mod order;
+mod recover;
 mod service;
 
 use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
@@ -45,6 +46,8 @@ usage: hcl COMMAND [OPTION]...
   reboot --all      boot all of them anew; as root
     [--timeout SECONDS]
                     how long a node has for its answer: 10, at most 60
+  recover [--yes]   go on alone after the cluster's servers are gone for good:
+                    says what is lost, and asks; as root
   report            a text about board and system to send with a bug report or
                     a success story; says what it leaves out
   help              this text
@@ -78,9 +81,11 @@ exit codes:
 
   0  done; status: the network is ready; health, dependencies: all is well
   1  failed; status: it is not ready; health, dependencies: something is wrong;
-     poweroff, reboot: a node that is named did not accept it
-  2  wrong arguments or configuration, or not root
-  3  hcl-firstboot is not running (status, health), or left no story (log);
+     poweroff, reboot: a node that is named did not accept it;
+     recover: it is not the cure, and why
+  2  wrong arguments or configuration, or not root; recover: not agreed to
+  3  hcl-firstboot is not running (status, health, recover), or left no story
+     (log);
      hcl-cluster is not running (poweroff, reboot): nothing was ordered
 ";
 
@@ -95,6 +100,7 @@ enum Command {
     Stop,
     Start,
     Order { order: Order, timeout_s: u64 },
+    Recover { yes: bool },
     Report,
     GrowRoot,
     Preflight,
@@ -122,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Order { order, timeout_s } => {
             as_root(&format!("{order} --all"), || order::give(&options, order, timeout_s, say))
         }
+        Command::Recover { yes } => as_root("recover", || recover::recover(&options, yes, say)),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -151,7 +158,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut command = None;
     let mut options = Options::default();
-    let (mut json, mut all, mut timeout) = (false, false, None);
+    let (mut json, mut all, mut yes, mut timeout) = (false, false, false, None);
     let say = |error: lexopt::Error| format!("{error}; `hcl help` shows what there is");
     while let Some(argument) = parser.next().map_err(say)? {
         let path = |place: &mut PathBuf, parser: &mut lexopt::Parser| {
@@ -169,6 +176,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("root") => path(&mut options.root, &mut parser)?,
             Arg::Long("json") => json = true,
             Arg::Long("all") => all = true,
+            Arg::Long("yes") => yes = true,
             Arg::Long("timeout") => timeout = Some(seconds(&parser.value().map_err(say)?)?),
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
             Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),
@@ -186,6 +194,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
                     Some("start") => Command::Start,
                     Some("poweroff") => Command::Order { order: Order::Poweroff, timeout_s: local::TIMEOUT },
                     Some("reboot") => Command::Order { order: Order::Reboot, timeout_s: local::TIMEOUT },
+                    Some("recover") => Command::Recover { yes: false },
                     Some("report") => Command::Report,
                     Some("grow-root") => Command::GrowRoot,
                     Some("preflight") => Command::Preflight,
@@ -212,10 +221,16 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
         _ => {}
     }
     match command {
+        Command::Recover { .. } => {}
+        _ if yes => return Err("--yes goes with `recover` only; `hcl help` shows what there is".to_owned()),
+        _ => {}
+    }
+    match command {
         Command::Status { .. } => Ok((Command::Status { json }, options)),
         Command::Health { .. } => Ok((Command::Health { json }, options)),
         _ if json => Err("--json goes with `status` and `health` only; `hcl help` shows what there is".to_owned()),
         Command::Order { order, timeout_s } => Ok((Command::Order { order, timeout_s: timeout.unwrap_or(timeout_s) }, options)),
+        Command::Recover { .. } => Ok((Command::Recover { yes }, options)),
         command => Ok((command, options)),
     }
 }
@@ -372,6 +387,9 @@ mod tests {
         for line in ["hcl status --all", "hcl stop --timeout 5", "hcl reboot --all --json"] {
             assert!(parsed(line).unwrap_err().contains(" only; "), "{line}");
         }
+        assert_eq!(parsed("hcl recover --yes"), Ok(Command::Recover { yes: true }));
+        assert_eq!(parsed("hcl recover"), Ok(Command::Recover { yes: false }));
+        assert!(parsed("hcl stop --yes").unwrap_err().contains("`recover` only"));
         for timeout in ["0", "61", "-1", "1.5", "x"] {
             assert!(parsed(&format!("hcl reboot --all --timeout {timeout}")).unwrap_err().contains("from 1 to 60"), "{timeout}");
         }
@@ -393,6 +411,7 @@ mod tests {
             "start",
             "poweroff",
             "reboot",
+            "recover",
             "report",
             "grow-root",
             "preflight",

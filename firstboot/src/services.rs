@@ -13,6 +13,7 @@ pub mod kept;
 pub mod orders;
 mod place;
 pub mod plan;
+pub mod recover;
 mod report;
 mod role;
 mod run;

@@ -310,7 +310,7 @@ fn health_of_the_real_program() {
 
 #[test]
 fn what_needs_root_says_so() {
-    for command in ["stop", "start", "health"] {
+    for command in ["stop", "start", "health", "recover"] {
         // Without a name for root in there it is nobody.
         let output = Command::new("unshare").args(["--user", PROGRAM, command]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
@@ -330,6 +330,7 @@ fn orders_without_the_program_that_gives_them() {
     let folder = tempfile::tempdir().unwrap();
     for (command, code, said) in [
         (vec!["poweroff", "--all"], 3, "hcl: hcl-cluster is not running, nothing was ordered: "),
+        (vec!["recover", "--yes"], 3, "hcl: hcl-firstboot is not running: "),
         (
             vec!["poweroff"],
             2,

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -116,6 +117,11 @@ pub(super) fn open(address: Ipv4Addr, caller: Arc<Caller>, hall: Shared, orders:
 /// Seconds since 1970 by the system's clock.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Seconds since 1970, where the clock was set by the network.
+pub(super) fn clock() -> Option<u64> {
+    Path::new("/run/systemd/timesync/synchronized").exists().then(now)
 }
 
 fn answer(request: &Request, peer: &Peer, exporter: &Exporter, caller: &Caller, hall: &Shared) -> Response {

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -19,7 +18,8 @@ use super::{
     orders::{self, Here, Orders},
     place, plan,
     plan::{Place, Seen, Step},
-    report::{Report, Told},
+    recover,
+    report::{self, Report, Told},
     role::{Candidate, Role},
     state::ServicesStatus,
 };
@@ -100,7 +100,7 @@ impl Services {
         let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
         let orders = Orders::new();
-        orders::local::listen(&options.run_dir, Arc::clone(&orders), clock)
+        orders::local::listen(&options.run_dir, Arc::clone(&orders), door::clock)
             .map_err(|error| format!("{}: {error}", options.run_dir.join(orders::local::SOCKET).display()))?;
         let role = Role::start(&options.run_dir, agent.management()).map_err(|error| format!("starting threads: {error}"))?;
         Ok(Self {
@@ -189,7 +189,7 @@ impl Services {
         let state = self.engine.as_ref().and_then(|engine| engine.swarm_state().ok());
         let (engine, state) = match state {
             None => (plan::Engine::Down, SwarmState::None),
-            Some(state) => (plan::Engine::Up(swarm(&state)), state),
+            Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
         let serve = self.told.as_ref().map(|(_, told)| told.serve);
@@ -205,20 +205,26 @@ impl Services {
             Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
             Step::Wipe => {
                 let engine = need()?.clone();
-                engine.leave_swarm().map_err(|error| error.to_string())?;
+                // First what could mix with the other cluster's: leaving the swarm may take half a minute.
                 self.agent.wipe(&engine)?;
+                engine.leave_swarm().map_err(|error| error.to_string())?;
                 (self.answer, self.told) = (None, None);
                 self.duties = Duties::default();
                 self.keep(Kept::new(look.place.incarnation))
             }
+            Step::Recover => {
+                let engine = need()?.clone();
+                let consul = self.agent.go_on_alone(&engine, &me.who)?;
+                let swarm = recover::swarm(&engine, &founding(&look.place)?).map_err(|error| error.to_string())?;
+                self.keep(Kept { progress: Progress::Founding { swarm, consul }, ..self.kept.clone() })
+            }
             Step::InitSwarm => {
-                let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
-                let init = InitSwarm { address: look.place.address, taken, force_new: false };
+                let init = founding(&look.place)?;
                 need()?.init_swarm(&init).map(|_| ()).map_err(|error| error.to_string())
             }
             Step::Ask(_) => {
                 let leader = place::leader(&look.status).ok_or("the leader's own address is not known yet")?;
-                let answer = me.caller.join(&leader, look.place.incarnation, clock())?;
+                let answer = me.caller.join(&leader, look.place.incarnation, door::clock())?;
                 self.answer = Some(plan::Answer { token: answer.token.reveal().to_owned(), managers: answer.managers });
                 // Who they are is told with the first report; where they are is enough to start.
                 let serving = answer.consul.into_iter().map(|address| Serving { node: leader.node, address }).collect();
@@ -262,7 +268,7 @@ impl Services {
         let ready = match self.kept.progress {
             Progress::Founding { consul, .. } => consul,
             Progress::Joined { server } => server,
-            Progress::None => false,
+            Progress::None | Progress::Recovering => false,
         };
         let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
         self.role.stand(stands.then(|| Candidate {
@@ -301,7 +307,8 @@ impl Services {
             incarnation: look.place.incarnation,
             members: place::members(&look.status),
             report,
-            clock: clock().is_some(),
+            clock: door::clock().is_some(),
+            alone: self.kept.alone,
         };
         let frame = self.frame();
         let wrong = self.duties.look(lead, frame, &self.hall, Instant::now());
@@ -311,7 +318,8 @@ impl Services {
         }
         let (view, serving) = door::lock(&self.hall).given().unzip();
         if let Some(servers) = serving {
-            let kept = Kept { servers, ..self.kept.clone() };
+            let alone = self.kept.alone && !self.duties.is_alone(who.node);
+            let kept = Kept { servers, alone, ..self.kept.clone() };
             let done = self.keep(kept);
             if done.is_err() {
                 self.trouble(done.err());
@@ -326,7 +334,7 @@ impl Services {
     /// Reports to the leader, if there is one, and takes what it says.
     fn call(&mut self, look: &Look, report: &Report) {
         let (Some(leader), Some(me)) = (place::leader(&look.status), &self.me) else { return };
-        match me.caller.report(&leader, report, clock()) {
+        match me.caller.report(&leader, report, door::clock()) {
             Ok(told) => {
                 // Without servers it says nothing of them.
                 if !told.servers.is_empty() {
@@ -351,7 +359,7 @@ impl Services {
                 (node.engine.version, node.arch) = (version.version, version.arch);
             }
             "running".clone_into(&mut node.engine.state);
-            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(shown).collect();
+            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(report::container).collect();
             node.engine.containers.sort_by(|a, b| a.name.cmp(&b.name));
             used = engine.users_objects().unwrap_or(false);
         } else {
@@ -462,27 +470,10 @@ impl Services {
     }
 }
 
-fn shown(container: crate::engine::Container) -> view::Container {
-    view::Container {
-        name: container.name().to_owned(),
-        system: container.is_ours(),
-        image: container.image,
-        state: container.state,
-        status: container.status,
-    }
-}
-
-fn swarm(state: &SwarmState) -> plan::Swarm {
-    match state {
-        SwarmState::None => plan::Swarm::None,
-        SwarmState::Worker { .. } | SwarmState::Manager { .. } => plan::Swarm::In,
-        SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => plan::Swarm::Pending,
-    }
-}
-
-/// Seconds since 1970, where the clock was set by the network.
-fn clock() -> Option<u64> {
-    Path::new("/run/systemd/timesync/synchronized").exists().then(door::now)
+/// How the swarm is founded here.
+fn founding(place: &Place) -> Result<InitSwarm, String> {
+    let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
+    Ok(InitSwarm { address: place.address, taken, force_new: false })
 }
 
 /// Runs until the process is ended.
