@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod key;
 pub mod plan;
 pub mod schema;
+pub mod ssh;
 pub mod test;
 pub mod up;
 pub mod why;
@@ -42,6 +43,8 @@ pub enum Command {
     Check(check::Args),
     /// Lay the cluster key into a finished image or a card, or another key in its place
     Key(key::Args),
+    /// Log in to a node, whose host key is known by the cluster key
+    Ssh(ssh::Args),
     /// Say why a card did not come up: what it wrote on its boot partition
     Why(why::Args),
     /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
@@ -71,6 +74,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(args, &reporter),
             Command::Check(args) => check::run(args, &reporter),
             Command::Key(args) => key::run(args, &reporter),
+            Command::Ssh(args) => ssh::run(&args),
             Command::Why(args) => why::run(args, &reporter),
             Command::Up(args) => up::run(args, &reporter),
             Command::Test(args) => test::run(args, &reporter),

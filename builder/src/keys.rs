@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use hcl_firstboot::{key::ClusterKey, ssh::HostAuthority};
 use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
 
 use crate::{
@@ -109,6 +110,46 @@ pub fn default_folder() -> anyhow::Result<PathBuf> {
     configuration_folder(|name| std::env::var_os(name))
 }
 
+/// The clusters that have a key in `dir` or, without one, in the user's configuration folder; by name.
+///
+/// # Errors
+///
+/// No home folder is known, or the folder cannot be read.
+pub fn clusters(dir: Option<&Path>) -> anyhow::Result<Vec<ClusterName>> {
+    let folder = match dir {
+        Some(dir) => dir.to_owned(),
+        None => default_folder()?,
+    };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", folder.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
+        let name = entry.file_name().to_str().and_then(|name| name.parse::<ClusterName>().ok());
+        names.extend(name.filter(|_| entry.path().join("cluster.key").exists()));
+    }
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    Ok(names)
+}
+
+/// The file for `known_hosts` with the authority of the nodes of `cluster`, which has the key `key`: whatever name a node is looked for
+/// by, it has to show a certificate for it. It holds no secret, and is written anew where it is not as it should be.
+///
+/// # Errors
+///
+/// The key cannot be read, or the file not be written.
+pub fn known_hosts(dir: Option<&Path>, cluster: &ClusterName, key: &ClusterKeyFile) -> anyhow::Result<(PathBuf, HostAuthority)> {
+    let secret = ClusterKey::read(key.path()).with_context(|| format!("reading the cluster key {}", key.path().display()))?;
+    let authority = HostAuthority::new(&secret);
+    let folder = made_folder(dir, cluster)?;
+    let path = folder.join("known_hosts");
+    write_whole(&folder, &path, &authority.known_hosts(&["*".to_owned()]))?;
+    Ok((path, authority))
+}
+
 /// The folder of a cluster, made now if there is none.
 fn made_folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
     let folder = folder(dir, cluster)?;
@@ -186,13 +227,16 @@ fn place(folder: &Path, path: &Path, secret: &[u8]) -> anyhow::Result<bool> {
 
 /// Writes `id_ed25519.pub` unless it says so already: it only repeats the private key.
 fn write_public(folder: &Path, public: &PublicKey) -> anyhow::Result<()> {
-    let path = folder.join("id_ed25519.pub");
-    let text = format!("{public}\n");
-    if fs::read_to_string(&path).is_ok_and(|found| found == text) {
+    write_whole(folder, &folder.join("id_ed25519.pub"), &format!("{public}\n"))
+}
+
+/// Writes what is no secret, unless it is there already.
+fn write_whole(folder: &Path, path: &Path, text: &str) -> anyhow::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|found| found == text) {
         return Ok(());
     }
     let whole = write_beside(folder, 0o644, text.as_bytes())?;
-    fs::rename(&whole, &path).with_context(|| format!("writing {}", path.display()))?;
+    fs::rename(&whole, path).with_context(|| format!("writing {}", path.display()))?;
     sync_folder(folder)
 }
 

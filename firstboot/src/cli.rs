@@ -1,8 +1,11 @@
 //! The command line.
 //!
 //! Exit codes: 0 done (`status`: the network is ready, `health`: all is well), 1 failed (`status`: not ready, `health`: something is
-//! wrong), 2 wrong arguments or configuration or not root, 3 the program is not running (`status`, `health`).
+//! wrong; `poweroff`, `reboot`: a node did not accept it), 2 wrong arguments or configuration or not root, 3 the program is not running
+//! (`status`, `health`, `poweroff`, `reboot`).
 
+mod order;
+mod recover;
 mod service;
 
 use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
@@ -15,7 +18,11 @@ use crate::{
     dependencies::{self, Here},
     driver::{self, Console, Options, RunError},
     grow, health, report,
-    services::{self, state::ServicesStatus},
+    services::{
+        self,
+        orders::{Order, local},
+        state::ServicesStatus,
+    },
     status::{STORY, Snapshot, Status, uptime_ms},
 };
 
@@ -34,6 +41,13 @@ usage: hcl COMMAND [OPTION]...
                     take back addresses, VLAN, firewall, settings and names;
                     as root
   start             come back before that; as root
+  poweroff --all    switch off all nodes of the cluster, the leader last;
+                    as root
+  reboot --all      boot all of them anew; as root
+    [--timeout SECONDS]
+                    how long a node has for its answer: 10, at most 60
+  recover [--yes]   go on alone after the cluster's servers are gone for good:
+                    says what is lost, and asks; as root
   report            a text about board and system to send with a bug report or
                     a success story; says what it leaves out
   help              this text
@@ -66,9 +80,13 @@ To try things out, with other files than the node's:
 exit codes:
 
   0  done; status: the network is ready; health, dependencies: all is well
-  1  failed; status: it is not ready; health, dependencies: something is wrong
-  2  wrong arguments or configuration, or not root
-  3  hcl-firstboot is not running (status, health), or left no story (log)
+  1  failed; status: it is not ready; health, dependencies: something is wrong;
+     poweroff, reboot: a node that is named did not accept it;
+     recover: it is not the cure, and why
+  2  wrong arguments or configuration, or not root; recover: not agreed to
+  3  hcl-firstboot is not running (status, health, recover), or left no story
+     (log);
+     hcl-cluster is not running (poweroff, reboot): nothing was ordered
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +99,8 @@ enum Command {
     Log,
     Stop,
     Start,
+    Order { order: Order, timeout_s: u64 },
+    Recover { yes: bool },
     Report,
     GrowRoot,
     Preflight,
@@ -105,6 +125,10 @@ pub fn main() -> ExitCode {
         Command::Log => log(&options),
         Command::Stop => as_root("stop", || done(service::stop(&options, say))),
         Command::Start => as_root("start", || done(service::start(&options, say))),
+        Command::Order { order, timeout_s } => {
+            as_root(&format!("{order} --all"), || order::give(&options, order, timeout_s, say))
+        }
+        Command::Recover { yes } => as_root("recover", || recover::recover(&options, yes, say)),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -134,7 +158,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut command = None;
     let mut options = Options::default();
-    let mut json = false;
+    let (mut json, mut all, mut yes, mut timeout) = (false, false, false, None);
     let say = |error: lexopt::Error| format!("{error}; `hcl help` shows what there is");
     while let Some(argument) = parser.next().map_err(say)? {
         let path = |place: &mut PathBuf, parser: &mut lexopt::Parser| {
@@ -151,6 +175,9 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("boot") => path(&mut options.boot, &mut parser)?,
             Arg::Long("root") => path(&mut options.root, &mut parser)?,
             Arg::Long("json") => json = true,
+            Arg::Long("all") => all = true,
+            Arg::Long("yes") => yes = true,
+            Arg::Long("timeout") => timeout = Some(seconds(&parser.value().map_err(say)?)?),
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
             Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),
             // All commands are on one page.
@@ -165,6 +192,9 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
                     Some("log") => Command::Log,
                     Some("stop") => Command::Stop,
                     Some("start") => Command::Start,
+                    Some("poweroff") => Command::Order { order: Order::Poweroff, timeout_s: local::TIMEOUT },
+                    Some("reboot") => Command::Order { order: Order::Reboot, timeout_s: local::TIMEOUT },
+                    Some("recover") => Command::Recover { yes: false },
                     Some("report") => Command::Report,
                     Some("grow-root") => Command::GrowRoot,
                     Some("preflight") => Command::Preflight,
@@ -177,13 +207,39 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             other => return Err(say(other.unexpected())),
         }
     }
-    match (command, json) {
-        (Some(Command::Status { .. }), json) => Ok((Command::Status { json }, options)),
-        (Some(Command::Health { .. }), json) => Ok((Command::Health { json }, options)),
-        (_, true) => Err("--json goes with `status` and `health` only; `hcl help` shows what there is".to_owned()),
-        (Some(command), false) => Ok((command, options)),
-        (None, false) => Ok((Command::Help, options)),
+    let command = command.unwrap_or(Command::Help);
+    match command {
+        Command::Order { order, .. } if !all => {
+            return Err(format!(
+                "`hcl {order}` is for all nodes of the cluster: `sudo hcl {order} --all`; for this one alone: `sudo {order}`"
+            ));
+        }
+        Command::Order { .. } => {}
+        _ if all || timeout.is_some() => {
+            return Err("--all and --timeout go with `poweroff` and `reboot` only; `hcl help` shows what there is".to_owned());
+        }
+        _ => {}
     }
+    match command {
+        Command::Recover { .. } => {}
+        _ if yes => return Err("--yes goes with `recover` only; `hcl help` shows what there is".to_owned()),
+        _ => {}
+    }
+    match command {
+        Command::Status { .. } => Ok((Command::Status { json }, options)),
+        Command::Health { .. } => Ok((Command::Health { json }, options)),
+        _ if json => Err("--json goes with `status` and `health` only; `hcl help` shows what there is".to_owned()),
+        Command::Order { order, timeout_s } => Ok((Command::Order { order, timeout_s: timeout.unwrap_or(timeout_s) }, options)),
+        Command::Recover { .. } => Ok((Command::Recover { yes }, options)),
+        command => Ok((command, options)),
+    }
+}
+
+fn seconds(text: &std::ffi::OsStr) -> Result<u64, String> {
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    seconds
+        .filter(|seconds| (1..=local::LONGEST_TIMEOUT).contains(seconds))
+        .ok_or_else(|| format!("--timeout {text:?}: a number of seconds from 1 to {}", local::LONGEST_TIMEOUT))
 }
 
 fn run(options: &Options) -> ExitCode {
@@ -322,6 +378,21 @@ mod tests {
         assert_eq!(parsed("hcl-firstboot run --config a --run-dir b"), Ok(Command::Run));
         assert_eq!(parsed("hcl --version"), Ok(Command::Version));
         assert_eq!([parsed("hcl help stop"), parsed("hcl stop --help")], [Ok(Command::Help), Ok(Command::Help)]);
+        let order = |order, timeout_s| Ok(Command::Order { order, timeout_s });
+        assert_eq!(parsed("hcl poweroff --all"), order(Order::Poweroff, 10));
+        assert_eq!(parsed("hcl --timeout 60 reboot --all"), order(Order::Reboot, 60));
+        for line in ["hcl poweroff", "hcl reboot --timeout 5"] {
+            assert!(parsed(line).unwrap_err().contains("for this one alone: `sudo "), "{line}");
+        }
+        for line in ["hcl status --all", "hcl stop --timeout 5", "hcl reboot --all --json"] {
+            assert!(parsed(line).unwrap_err().contains(" only; "), "{line}");
+        }
+        assert_eq!(parsed("hcl recover --yes"), Ok(Command::Recover { yes: true }));
+        assert_eq!(parsed("hcl recover"), Ok(Command::Recover { yes: false }));
+        assert!(parsed("hcl stop --yes").unwrap_err().contains("`recover` only"));
+        for timeout in ["0", "61", "-1", "1.5", "x"] {
+            assert!(parsed(&format!("hcl reboot --all --timeout {timeout}")).unwrap_err().contains("from 1 to 60"), "{timeout}");
+        }
         for line in ["hcl statsu", "hcl status now", "hcl run --json", "hcl --config", "hcl -x"] {
             assert!(parsed(line).is_err(), "{line}");
         }
@@ -338,6 +409,9 @@ mod tests {
             "log",
             "stop",
             "start",
+            "poweroff",
+            "reboot",
+            "recover",
             "report",
             "grow-root",
             "preflight",

@@ -120,7 +120,9 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
     };
     let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
     let services = services::checks(&facts.services, facts.uptime_ms, status.members.len());
-    std::iter::once(Check::new(PROGRAM, program)).chain(others).chain(services).collect()
+    // Only where something is wrong: a system without an SSH server lacks nothing.
+    let host_key = facts.host_key.iter().map(|wrong| Check::new("host_key", Err(wrong.clone())));
+    std::iter::once(Check::new(PROGRAM, program)).chain(others).chain(services).chain(host_key).collect()
 }
 
 impl Facts {

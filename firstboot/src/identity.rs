@@ -12,6 +12,19 @@ pub struct NodeId(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub [u8; 16]);
 
+impl Incarnation {
+    /// A later one: where two clusters that are worth the same meet, it is the one that stays. `random` bytes make it unlike others.
+    pub fn later(self, random: [u8; 16]) -> Self {
+        let (before, drawn) = (u128::from_be_bytes(self.0), u128::from_be_bytes(random));
+        // Anywhere above; the last one of all has none above it.
+        let later = match u128::MAX - before {
+            0 => before,
+            room => before + 1 + drawn % room,
+        };
+        Self(later.to_be_bytes())
+    }
+}
+
 macro_rules! hex_text {
     ($type:ident, $what:literal) => {
         impl fmt::Display for $type {
@@ -66,5 +79,20 @@ impl Hardware {
     pub fn differs(&self, other: &Self) -> bool {
         let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
         differ(&self.card, &other.card) || differ(&self.board, &other.board)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_whatever_is_drawn() {
+        for before in [[0; 16], [7; 16], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0xfe; 16]] {
+            for random in [[0; 16], [1; 16], [0x80; 16], [0xff; 16]] {
+                assert!(Incarnation(before).later(random) > Incarnation(before), "{before:?} {random:?}");
+            }
+        }
+        assert_ne!(Incarnation([7; 16]).later([1; 16]), Incarnation([7; 16]).later([2; 16]));
     }
 }

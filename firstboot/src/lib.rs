@@ -38,6 +38,7 @@ pub mod redact;
 pub mod report;
 #[cfg(target_os = "linux")]
 pub mod services;
+pub mod ssh;
 pub mod status;
 pub mod trouble;
 #[cfg(target_os = "linux")]

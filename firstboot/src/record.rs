@@ -46,6 +46,9 @@ pub struct Membership {
     /// has a ledger. Zero: another node had one.
     #[serde(default)]
     pub granted: Option<u64>,
+    /// The founding that a person had this one take the place of (`hcl recover`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Incarnation>,
 }
 
 impl Membership {
@@ -187,6 +190,7 @@ mod tests {
             provisional: true,
             ledger: Some(ledger),
             granted: Some(7),
+            replaces: None,
         };
         let hardware = Hardware { card: Some("a".into()), board: None };
         Record { membership: Some(membership), ..Record::new(node, hardware) }

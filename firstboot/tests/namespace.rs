@@ -310,12 +310,38 @@ fn health_of_the_real_program() {
 
 #[test]
 fn what_needs_root_says_so() {
-    for command in ["stop", "start", "health"] {
+    for command in ["stop", "start", "health", "recover"] {
         // Without a name for root in there it is nobody.
         let output = Command::new("unshare").args(["--user", PROGRAM, command]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert_eq!(text, format!("hcl: `hcl {command}` needs root: `sudo hcl {command}`\n"));
+    }
+    for verb in ["poweroff", "reboot"] {
+        let output = Command::new("unshare").args(["--user", PROGRAM, verb, "--all"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let wanted = format!("hcl: `hcl {verb} --all` needs root: `sudo hcl {verb} --all`\n");
+        assert_eq!((output.status.code(), text.as_ref()), (Some(2), wanted.as_str()));
+    }
+}
+
+#[test]
+fn orders_without_the_program_that_gives_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, code, said) in [
+        (vec!["poweroff", "--all"], 3, "hcl: hcl-cluster is not running, nothing was ordered: "),
+        (vec!["recover", "--yes"], 3, "hcl: hcl-firstboot is not running: "),
+        (
+            vec!["poweroff"],
+            2,
+            "hcl: `hcl poweroff` is for all nodes of the cluster: `sudo hcl poweroff --all`; for this one alone: ",
+        ),
+    ] {
+        let run = ["--map-root-user", PROGRAM, "--run-dir", folder.path().to_str().unwrap()];
+        let output = Command::new("unshare").args(run).args(&command).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {text}");
+        assert!(text.starts_with(said) && text.lines().count() == 1, "{command:?}: {text}");
     }
 }
 

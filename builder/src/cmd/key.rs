@@ -21,7 +21,7 @@ pub struct Args {
     keys: Option<PathBuf>,
 }
 
-fn cluster(name: &str) -> Result<ClusterName, String> {
+pub(super) fn cluster(name: &str) -> Result<ClusterName, String> {
     name.parse()
         .map_err(|_| "a cluster's name has 1 to 32 lower-case letters, digits and hyphens, no hyphen at an end".to_owned())
 }

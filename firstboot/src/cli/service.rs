@@ -11,9 +11,10 @@ use crate::{
     status::Status,
 };
 
-const UNIT: &str = "hcl-firstboot.service";
+/// What makes the network.
+pub(super) const NETWORK: &str = "hcl-firstboot.service";
 /// What brings engine, Consul and swarm in.
-const SERVICES: &str = "hcl-cluster.service";
+pub(super) const CLUSTER: &str = "hcl-cluster.service";
 /// How long Consul has to end.
 const CONSUL: Duration = Duration::from_secs(10);
 
@@ -30,9 +31,9 @@ pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), 
     let ran = running();
     let mut failed = Vec::new();
     // First what needs the network, then the network.
-    failed.extend(systemctl("stop", SERVICES).err());
+    failed.extend(systemctl("stop", CLUSTER).err());
     failed.extend(stop_consul(&say).err());
-    let stopped = systemctl("stop", UNIT);
+    let stopped = systemctl("stop", NETWORK);
     if running() {
         // Whatever was taken would come back.
         return Err(format!("hcl-firstboot still runs, so nothing was taken back: {}", stopped.err().unwrap_or_default()));
@@ -73,8 +74,8 @@ pub(super) fn start(options: &Options, say: impl Fn(&dyn Display)) -> Result<(),
         say(&"hcl-firstboot runs already: `hcl status` shows what it does");
         return Ok(());
     }
-    systemctl("start", UNIT)?;
-    systemctl("start", SERVICES)?;
+    systemctl("start", NETWORK)?;
+    systemctl("start", CLUSTER)?;
     say(&"started hcl-firstboot: `hcl status` shows what it does");
     Ok(())
 }
@@ -90,7 +91,7 @@ fn stop_consul(say: &impl Fn(&dyn Display)) -> Result<(), String> {
     Ok(())
 }
 
-fn systemctl(verb: &str, unit: &str) -> Result<(), String> {
+pub(super) fn systemctl(verb: &str, unit: &str) -> Result<(), String> {
     let output = Command::new("systemctl").args([verb, unit]).output().map_err(|error| format!("systemctl: {error}"))?;
     if output.status.success() {
         return Ok(());

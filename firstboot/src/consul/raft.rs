@@ -131,6 +131,16 @@ pub fn recover(data: &Path, servers: &[(NodeId, Ipv4Addr)]) -> Result<(), (PathB
     durable::replace(&path, format!("{:#}\n", json!(peers)).as_bytes(), 0o600).map_err(|error| (path, error))
 }
 
+/// Makes the agent with the data in `data`, which does not run, go on alone as the server `own`: with what it has as a server, or with
+/// nothing, for one that is founded anew. Whether it has something.
+///
+/// # Errors
+///
+/// What the system says about which file.
+pub fn go_on_alone(data: &Path, own: (NodeId, Ipv4Addr)) -> Result<bool, (PathBuf, io::Error)> {
+    if has_state(data) { recover(data, &[own]).map(|()| true) } else { wipe(data).map(|()| false) }
+}
+
 /// Forgets all that the agent, which does not run, has in `data`: before a node joins another cluster, or joins its own again after a
 /// part of it was lost. The folder stays, for it may be mounted.
 ///

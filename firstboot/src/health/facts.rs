@@ -15,6 +15,7 @@ use crate::{
     driver::{self, Options},
     link::Link,
     record::Record,
+    services::host_key,
     status::{Status, uptime_ms},
 };
 
@@ -45,6 +46,8 @@ pub struct Facts {
     pub state: Result<(), String>,
     /// Engine, swarm, Consul and page.
     pub services: services::Seen,
+    /// What is wrong with the SSH host key's certificate, and what to do.
+    pub host_key: Option<String>,
     /// What the kernel lacks for the engine, and what to do, a line each.
     pub lacks: Vec<String>,
 }
@@ -72,6 +75,7 @@ impl Facts {
             ipv6_off: ipv6_off(&cluster),
             state: state(&options.state),
             services: services::Seen::gather(&options.run_dir),
+            host_key: status.as_ref().and_then(|status| host_key::wrong(&options.etc, &options.key, status)),
             lacks: lacks(&options.root),
             status,
         })

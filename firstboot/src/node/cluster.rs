@@ -35,6 +35,7 @@ mod leading;
 mod member;
 mod packets;
 mod quorum;
+mod rivals;
 mod role;
 mod trouble;
 mod view;

@@ -41,6 +41,8 @@ pub struct Notice {
     /// The grant by which a leader leads: of two leaders of one founding the one with the higher is the later. Zero: by right of its
     /// founding; a member's is zero.
     pub grant: u64,
+    /// The founding that this one took the place of, as a person decided: whoever belongs to that one joins this one.
+    pub replaces: Option<Incarnation>,
     /// Whether this is its last word.
     pub leaving: bool,
 }
@@ -98,6 +100,7 @@ impl Notice {
         ]
         .map(String::into_bytes)
         .to_vec();
+        texts.extend(self.replaces.map(|replaced| format!("re={replaced}").into_bytes()));
         let tag = seals.tag(Use::Notice, &covered(self.service, &texts));
         texts.push(format!("mac={}", hex(&tag)).into_bytes());
         texts
@@ -125,6 +128,7 @@ impl Notice {
             members: value("n")?.parse().ok()?,
             // Versions before grants do not say.
             grant: value("g").map_or(Ok(0), |text| text.parse()).ok()?,
+            replaces: value("re").map(|text| text.parse()).transpose().ok()?,
             leaving: flags.contains('x'),
         })
     }
@@ -196,6 +200,7 @@ mod tests {
             provisional: true,
             members: 3,
             grant: 7,
+            replaces: None,
             leaving: false,
         }
     }
@@ -207,8 +212,8 @@ mod tests {
     #[test]
     fn there_and_back() {
         for service in [Service::Leader, Service::Member] {
-            for leaving in [false, true] {
-                let notice = Notice { leaving, ..notice(service) };
+            for (leaving, replaces) in [(false, None), (true, None), (false, Some(Incarnation([8; 16])))] {
+                let notice = Notice { leaving, replaces, ..notice(service) };
                 assert_eq!(read(&notice.records(&seals(1)), &seals(1)), (vec![notice], vec![]));
             }
         }

@@ -255,5 +255,6 @@ fn a_refusal_of_the_kernel_is_no_silence() {
     assert_eq!(bench.node.summary().link.state, "ready");
 }
 
+mod recover;
 mod role;
 mod trouble;

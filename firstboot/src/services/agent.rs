@@ -109,6 +109,18 @@ impl Agent {
         acl::bootstrap(&self.management(), &self.secrets).map_err(|error| error.to_string())
     }
 
+    /// Makes what a server has here count alone from its next start, or forgets what a client has; whether it was a server's.
+    ///
+    /// # Errors
+    ///
+    /// What failed, and where.
+    pub(super) fn go_on_alone(&mut self, engine: &Engine, who: &Who) -> Result<bool, String> {
+        self.tokens = false;
+        engine.remove_container(NAME).map_err(|error| error.to_string())?;
+        let data = Path::new(STATE).join("data");
+        raft::go_on_alone(&data, (who.node, who.address)).map_err(|(path, error)| at(&path, &error))
+    }
+
     /// Removes its container and its data.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
-//! Calls the leader: to be taken in, and to report.
+//! Calls other nodes; the leader, to be taken in and to report.
 
 use std::{
-    net::{SocketAddrV4, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     time::Duration,
 };
 
 use super::report::{Leader, Report, Told};
 use crate::{
     http::{Error, Response},
-    identity::Incarnation,
+    identity::{Incarnation, NodeId},
     trust::{
         Identity, Session, Trust, UnixSeconds, Wanted, dial,
         join::{JOIN_PATH, JoinAnswer, JoinRequest, PORT, REPORT_PATH, Role, ask},
@@ -37,7 +37,7 @@ impl Caller {
         incarnation: Incarnation,
         clock: Option<UnixSeconds>,
     ) -> Result<JoinAnswer, String> {
-        let session = self.session(leader, clock)?;
+        let session = self.with_leader(leader, clock)?;
         let names = self.identity.names();
         let request = JoinRequest {
             cluster: self.trust.cluster,
@@ -59,15 +59,30 @@ impl Caller {
     ///
     /// Why not, in its words or ours.
     pub(super) fn report(&self, leader: &Leader, report: &Report, clock: Option<UnixSeconds>) -> Result<Told, String> {
-        parse(&answered(ask(self.session(leader, clock)?, REPORT_PATH, report, LIMIT))?)
+        parse(&answered(ask(self.with_leader(leader, clock)?, REPORT_PATH, report, LIMIT))?)
     }
 
-    fn session(&self, leader: &Leader, clock: Option<UnixSeconds>) -> Result<Session<TcpStream>, String> {
-        let to = SocketAddrV4::new(leader.address, PORT);
-        let wrong = |error: &dyn std::fmt::Display| format!("the leader at {to}: {error}");
+    /// A session with `node`, which must be at `address`, for `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, without saying with whom.
+    pub(super) fn session(
+        &self,
+        node: NodeId,
+        address: Ipv4Addr,
+        clock: Option<UnixSeconds>,
+        limit: Duration,
+    ) -> Result<Session<TcpStream>, String> {
         // From this node's own address, which its certificate names: a node that led may still have another one.
-        let stream = dial(self.identity.names().address(), to, LIMIT).map_err(|error| wrong(&error))?;
-        self.identity.connect(stream, Wanted::Node(leader.node), clock, LIMIT).map_err(|error| wrong(&error))
+        let from = self.identity.names().address();
+        let stream = dial(from, SocketAddrV4::new(address, PORT), limit).map_err(|error| error.to_string())?;
+        self.identity.connect(stream, Wanted::Node(node), clock, limit).map_err(|error| error.to_string())
+    }
+
+    fn with_leader(&self, leader: &Leader, clock: Option<UnixSeconds>) -> Result<Session<TcpStream>, String> {
+        let wrong = |error| format!("the leader at {}:{PORT}: {error}", leader.address);
+        self.session(leader.node, leader.address, clock, LIMIT).map_err(wrong)
     }
 }
 

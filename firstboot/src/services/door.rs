@@ -1,9 +1,11 @@
-//! Where other nodes ask to be taken in, and report: TLS by the nodes' authority on this node's own address, nothing else.
+//! Where other nodes ask to be taken in, report, and order: TLS by the nodes' authority on this node's own address, nothing else.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -11,6 +13,7 @@ use std::{
 use super::{
     caller::Caller,
     kept::Server as Serving,
+    orders::{ORDER_PATH, Orders, Promise, TICKET_PATH},
     report::{LONGEST, Report, Told},
 };
 use crate::{
@@ -87,7 +90,7 @@ impl Hall {
 /// # Errors
 ///
 /// The address is not here, or the port is taken.
-pub(super) fn open(address: Ipv4Addr, caller: Arc<Caller>, hall: Shared) -> io::Result<Server> {
+pub(super) fn open(address: Ipv4Addr, caller: Arc<Caller>, hall: Shared, orders: Arc<Orders>) -> io::Result<Server> {
     let listener = TcpListener::bind(SocketAddr::V4(SocketAddrV4::new(address, PORT)))?;
     let limits = Limits { workers: 4, waiting: 32, per_peer: 2, request: PATIENCE, idle: Duration::from_secs(1), body: LONGEST };
     Server::over(listener, limits, move |stream, peer, crowded| {
@@ -95,14 +98,30 @@ pub(super) fn open(address: Ipv4Addr, caller: Arc<Caller>, hall: Shared) -> io::
         // Who has no certificate of ours gets no word.
         let Ok(mut session) = caller.identity.accept(stream, clock, PATIENCE) else { return };
         let (who, exporter) = (session.peer().clone(), session.exporter());
-        let handler = |request: &Request| answer(request, &who, &exporter, &caller, &hall);
+        let promised = Cell::new(None);
+        let handler = |request: &Request| match request.path.as_str() {
+            TICKET_PATH | ORDER_PATH if request.method == "POST" => {
+                let (response, promise) = orders.answer(request, &who);
+                promise.into_iter().for_each(|promise| promised.set(Some(promise)));
+                response
+            }
+            _ => answer(request, &who, &exporter, &caller, &hall),
+        };
         serve_connection(&mut session, peer, &limits, crowded, &handler);
+        // The goodbye goes before it as well.
+        drop(session);
+        promised.take().into_iter().for_each(Promise::keep);
     })
 }
 
 /// Seconds since 1970 by the system's clock.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Seconds since 1970, where the clock was set by the network.
+pub(super) fn clock() -> Option<u64> {
+    Path::new("/run/systemd/timesync/synchronized").exists().then(now)
 }
 
 fn answer(request: &Request, peer: &Peer, exporter: &Exporter, caller: &Caller, hall: &Shared) -> Response {

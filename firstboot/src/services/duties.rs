@@ -52,6 +52,8 @@ pub(super) struct Lead<'a> {
     /// Its own report.
     pub(super) report: Report,
     pub(super) clock: bool,
+    /// Nobody else is to be a server of before.
+    pub(super) alone: bool,
 }
 
 impl Duties {
@@ -100,6 +102,11 @@ impl Duties {
     /// Whether the cluster holds something of a user's.
     pub(super) fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// Whether this node alone is to be a server, as Consul has it.
+    pub(super) fn is_alone(&self, own: NodeId) -> bool {
+        self.wanted == [own]
     }
 
     /// The reports of all, our own among them.
@@ -157,6 +164,7 @@ impl Duties {
         let decided = match &self.wanted[..] {
             // Whoever founds is the first.
             [] => Some(vec![lead.own]),
+            wanted if lead.alone && wanted != [lead.own] => Some(vec![lead.own]),
             // A second server may come to lead: it needs the addresses of all.
             _ if lead.consul.value(LEDGER, Freshness::Consistent)?.is_none() => None,
             wanted => plan(wanted, lead.members.len(), MOST, &healthy),

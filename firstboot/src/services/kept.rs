@@ -31,6 +31,9 @@ pub struct Kept {
     pub progress: Progress,
     /// The cluster's servers as far as known: whom to ask when nobody leads.
     pub servers: Vec<Server>,
+    /// Whoever else shall be a server by what Consul has is gone for good, and that is not written there yet.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// The way in. Each step is kept once it is made, and none is made twice: a second `swarm init` or a second bootstrap of Consul
@@ -48,6 +51,8 @@ pub enum Progress {
         /// Consul has elected its first leader and has its tokens.
         consul: bool,
     },
+    /// A person decided that it goes on alone (`hcl recover`): it founds anew, of what it has.
+    Recovering,
     /// A founder took this node in.
     Joined {
         /// It runs servers: of Consul, and a manager of the swarm.

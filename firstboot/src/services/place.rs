@@ -5,6 +5,7 @@ use crate::{
     identity::NodeId,
     record::MemberEntry,
     status::{MemberStatus, Status},
+    view::View,
 };
 
 /// The place; none while the node has no address in a cluster.
@@ -39,6 +40,29 @@ pub(super) fn members(status: &Status) -> Vec<MemberEntry> {
     status.members.iter().filter_map(entry).collect()
 }
 
+/// All members that are known: those of the ledger or heard, and those of the leader's view.
+pub(super) fn all_members(status: &Status, view: Option<&View>) -> Vec<MemberEntry> {
+    let mut all = members(status);
+    for node in view.iter().flat_map(|view| &view.nodes) {
+        let (Ok(id), Ok(address)) = (node.id.parse(), node.address.parse()) else { continue };
+        if all.iter().all(|member| member.node != id && member.address != address) {
+            all.push(MemberEntry { node: id, address, name: node.name.clone() });
+        }
+    }
+    all
+}
+
+/// This node's name: as the ledger has it, and before that its host name.
+pub(super) fn own_name(status: &Status) -> String {
+    let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
+    own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// Who leads, this node included.
+pub(super) fn leading(status: &Status) -> Option<NodeId> {
+    if status.role == "leader" { status.node.parse().ok() } else { leader(status).map(|leader| leader.node) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +95,24 @@ mod tests {
         let place = of(&status("leader")).unwrap();
         assert_eq!((place.leads, place.leader, place.members), (true, None, 2));
         assert_eq!(members(&status("leader")).len(), 2);
+    }
+
+    #[test]
+    fn all_who_are_known() {
+        let node = |last: u8, name: &str| crate::view::Node {
+            name: name.into(),
+            id: format!("{last:032x}"),
+            address: format!("192.168.200.{last}"),
+            ..crate::view::Node::default()
+        };
+        let view = View { nodes: vec![node(11, "node-b"), node(12, "node-c"), crate::view::Node::default()], ..View::default() };
+        let names = |view| all_members(&status("follower"), view).into_iter().map(|member| member.name).collect::<Vec<_>>();
+        assert_eq!(names(None), ["node-a", "node-b"]);
+        assert_eq!(names(Some(&view)), ["node-a", "node-b", "node-c"]);
+        let own = Status { node: format!("{:032x}", 10), ..status("leader") };
+        assert_eq!(leading(&own).unwrap().to_string(), own.node);
+        assert_eq!(leading(&status("follower")).unwrap().to_string(), format!("{:032x}", 11));
+        assert_eq!(leading(&Status { leader: None, ..status("none") }), None);
     }
 
     #[test]

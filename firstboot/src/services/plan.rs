@@ -18,7 +18,10 @@
 use std::net::Ipv4Addr;
 
 use super::kept::{Kept, Progress};
-use crate::identity::{Incarnation, NodeId};
+use crate::{
+    engine::SwarmState,
+    identity::{Incarnation, NodeId},
+};
 
 /// What is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,16 @@ pub enum Swarm {
     In,
 }
 
+impl From<&SwarmState> for Swarm {
+    fn from(state: &SwarmState) -> Self {
+        match state {
+            SwarmState::None => Self::None,
+            SwarmState::Worker { .. } | SwarmState::Manager { .. } => Self::In,
+            SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => Self::Pending,
+        }
+    }
+}
+
 /// Consul on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consul {
@@ -104,6 +117,8 @@ pub enum Step {
     Wait(&'static str),
     /// Forget the cluster that is no more: leave the swarm, remove Consul and its data, keep nothing.
     Wipe,
+    /// Go on alone: Consul and the swarm of what this node has of them, or without.
+    Recover,
     /// Keep this.
     Keep(Progress),
     /// `docker swarm init`.
@@ -135,6 +150,7 @@ impl std::fmt::Display for Step {
         match self {
             Self::Wait(what) => write!(f, "waiting for {what}"),
             Self::Wipe => f.write_str("forgetting the cluster that is no more"),
+            Self::Recover => f.write_str("going on alone, as `hcl recover` decided"),
             Self::Keep(_) => f.write_str("writing down how far it came"),
             Self::InitSwarm => f.write_str("founding the swarm"),
             Self::Ask(leader) => write!(f, "asking the leader at {leader} to be taken in"),
@@ -150,12 +166,19 @@ impl std::fmt::Display for Step {
 /// What to do next.
 pub fn next(kept: &Kept, seen: &Seen) -> Step {
     let Some(place) = &seen.place else { return Step::Wait("the network") };
-    // The second: this card is a copy, and its services are the original's.
-    if kept.incarnation.is_some_and(|kept| kept != place.incarnation) || kept.node.is_some_and(|kept| kept != place.node) {
+    // This card is a copy, and its services are the original's.
+    if kept.node.is_some_and(|kept| kept != place.node) {
         return Step::Wipe;
+    }
+    if kept.incarnation.is_some_and(|kept| kept != place.incarnation) {
+        // What was to go on is not to be forgotten.
+        let cut = kept.progress == Progress::Recovering;
+        return if cut { Step::Wait("`sudo hcl recover` once more: it was cut short") } else { Step::Wipe };
     }
     let Engine::Up(swarm) = &seen.engine else { return Step::Wait("the engine") };
     match kept.progress {
+        Progress::Recovering if place.leads => Step::Recover,
+        Progress::Recovering => Step::Wait("the leader's role"),
         Progress::None if place.leads => Step::Keep(Progress::Founding { swarm: false, consul: false }),
         Progress::None => join(place, seen, swarm, false),
         Progress::Founding { swarm: done, consul } => found(seen, swarm, done, consul),

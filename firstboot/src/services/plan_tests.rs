@@ -25,12 +25,16 @@ struct World {
     seen: Seen,
     initialised: u32,
     bootstrapped: u32,
+    recovered: u32,
+    /// Whether its engine is a manager, and its Consul has a server's data.
+    manager: bool,
+    kept_data: bool,
 }
 
 impl World {
     fn new(leads: bool) -> Self {
         let kept = Kept::new(ONE, NODE);
-        Self { kept, seen: seen(leads), initialised: 0, bootstrapped: 0 }
+        Self { kept, seen: seen(leads), initialised: 0, bootstrapped: 0, recovered: 0, manager: false, kept_data: false }
     }
 
     fn act(&mut self, step: &Step, serve: bool) {
@@ -46,6 +50,14 @@ impl World {
                 let Place { incarnation, node, .. } = place.as_ref().unwrap();
                 self.kept = Kept::new(*incarnation, *node);
                 self.seen = Seen { place, ..seen(false) };
+            }
+            Step::Recover => {
+                self.recovered += 1;
+                let swarm = self.seen.engine == Engine::Up(Swarm::In) && self.manager;
+                self.seen.engine = Engine::Up(if swarm { Swarm::In } else { Swarm::None });
+                let consul = self.kept_data;
+                self.seen.consul = Consul::Down;
+                self.kept.progress = Progress::Founding { swarm, consul };
             }
             Step::Keep(progress) => self.kept.progress = *progress,
             Step::InitSwarm => {
@@ -185,4 +197,63 @@ fn what_is_waited_for() {
     assert_eq!(next(&Kept::default(), &waiting), Step::Wait("the engine"));
     waiting.place = None;
     assert_eq!(next(&Kept::default(), &waiting), Step::Wait("the network"));
+}
+
+/// A node that was told to go on alone, and leads.
+fn recovering(server: bool) -> World {
+    let mut world = World::new(false);
+    world.settle(server);
+    (world.manager, world.kept_data) = (server, server);
+    world.kept = Kept { progress: Progress::Recovering, alone: true, ..Kept::new(TWO) };
+    let place = world.seen.place.as_mut().unwrap();
+    (place.incarnation, place.leads, place.leader) = (TWO, true, None);
+    world
+}
+
+#[test]
+fn going_on_alone() {
+    // A server's part of both stays; without one both are founded anew.
+    for (server, made) in [(true, 0), (false, 1)] {
+        let mut world = recovering(server);
+        let steps = world.settle(false);
+        assert_eq!(steps[0], Step::Recover, "{steps:?}");
+        assert_eq!((world.recovered, world.initialised, world.bootstrapped), (1, made, made), "{steps:?}");
+        assert_eq!(world.kept.progress, Progress::Founding { swarm: true, consul: true });
+    }
+}
+
+#[test]
+fn going_on_alone_cut_anywhere() {
+    for server in [true, false] {
+        let count = recovering(server).settle(false).len();
+        for cut in 0..count {
+            for kept_too in [false, true] {
+                let mut world = recovering(server);
+                let mut kept = world.kept.clone();
+                for _ in 0..=cut {
+                    let step = next(&world.kept, &world.seen);
+                    kept = world.kept.clone();
+                    world.act(&step, false);
+                }
+                if !kept_too {
+                    world.kept = kept;
+                }
+                world.seen.consul = Consul::Down;
+                world.settle(false);
+                assert_eq!(world.kept.progress, Progress::Founding { swarm: true, consul: true }, "cut after {cut}");
+                assert!(world.initialised <= 1 && (!server || world.bootstrapped == 0), "cut after {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_to_go_on_is_not_forgotten() {
+    let mut world = recovering(true);
+    let place = world.seen.place.as_mut().unwrap();
+    place.leads = false;
+    assert_eq!(next(&world.kept, &world.seen), Step::Wait("the leader's role"));
+    // The power went before the network's part was kept: it is still in the founding of before.
+    world.seen.place.as_mut().unwrap().incarnation = ONE;
+    assert!(matches!(next(&world.kept, &world.seen), Step::Wait(what) if what.contains("once more")));
 }

@@ -49,3 +49,14 @@ pub struct Leader {
     /// Its own address, which stays when the role moves.
     pub address: Ipv4Addr,
 }
+
+/// What the page shows of a container.
+pub(super) fn container(container: crate::engine::Container) -> view::Container {
+    view::Container {
+        name: container.name().to_owned(),
+        system: container.is_ours(),
+        image: container.image,
+        state: container.state,
+        status: container.status,
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -14,11 +13,14 @@ use super::{
     copied,
     door::{self, Shared},
     duties::{Duties, Lead},
+    host_key::HostFiles,
     images,
     kept::{self, Kept, Progress, Server as Serving},
+    orders::{self, Here, Orders},
     place, plan,
     plan::{Place, Seen, Step},
-    report::{Report, Told},
+    recover,
+    report::{self, Report, Told},
     role::{Candidate, Role},
     state::ServicesStatus,
 };
@@ -60,6 +62,8 @@ pub(super) struct Services {
     agent: Agent,
     role: Role,
     hall: Shared,
+    host_files: HostFiles,
+    orders: Arc<Orders>,
     page: Arc<Page>,
     _page_server: Server,
     me: Option<Me>,
@@ -96,6 +100,9 @@ impl Services {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
+        let orders = Orders::new();
+        orders::local::listen(&options.run_dir, Arc::clone(&orders), door::clock)
+            .map_err(|error| format!("{}: {error}", options.run_dir.join(orders::local::SOCKET).display()))?;
         let role = Role::start(&options.run_dir, agent.management()).map_err(|error| format!("starting threads: {error}"))?;
         Ok(Self {
             options,
@@ -106,6 +113,8 @@ impl Services {
             agent,
             role,
             hall: Shared::default(),
+            host_files: HostFiles::default(),
+            orders,
             page,
             _page_server: server,
             me: None,
@@ -146,6 +155,7 @@ impl Services {
         } else {
             self.role.stand(None);
             door::lock(&self.hall).give(None);
+            self.orders.here(None);
             self.show(None);
         }
         wait
@@ -154,8 +164,7 @@ impl Services {
     /// Learns who this node is, and opens the door there.
     fn meet(&mut self, status: &Status, place: &Place) -> Result<(), String> {
         let node: NodeId = status.node.parse().map_err(str::to_owned)?;
-        let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
-        let name = own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let name = place::own_name(status);
         let who = Who { node, name, address: place.address };
         if self.me.as_ref().is_none_or(|me| me.who != who) {
             let names = NodeNames::new(node, place.address, &who.name).map_err(|error| error.to_string())?;
@@ -167,7 +176,8 @@ impl Services {
         if let Some(me) = &mut self.me {
             if me.door.is_none() {
                 // The address may take a moment to come.
-                me.door = door::open(me.who.address, Arc::clone(&me.caller), Arc::clone(&self.hall)).ok();
+                me.door =
+                    door::open(me.who.address, Arc::clone(&me.caller), Arc::clone(&self.hall), Arc::clone(&self.orders)).ok();
             }
         }
         Ok(())
@@ -180,7 +190,7 @@ impl Services {
         let state = self.engine.as_ref().and_then(|engine| engine.swarm_state().ok());
         let (engine, state) = match state {
             None => (plan::Engine::Down, SwarmState::None),
-            Some(state) => (plan::Engine::Up(swarm(&state)), state),
+            Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
         let serve = self.told.as_ref().map(|(_, told)| told.serve);
@@ -196,8 +206,9 @@ impl Services {
             Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
             Step::Wipe => {
                 let engine = need()?.clone();
-                engine.leave_swarm().map_err(|error| error.to_string())?;
+                // First what could mix with the other cluster's: leaving the swarm may take half a minute.
                 self.agent.wipe(&engine)?;
+                engine.leave_swarm().map_err(|error| error.to_string())?;
                 (self.answer, self.told) = (None, None);
                 self.duties = Duties::default();
                 let copy = self.kept.node.is_some_and(|node| node != look.place.node);
@@ -212,14 +223,19 @@ impl Services {
                 }
                 Ok(())
             }
+            Step::Recover => {
+                let engine = need()?.clone();
+                let consul = self.agent.go_on_alone(&engine, &me.who)?;
+                let swarm = recover::swarm(&engine, &founding(&look.place)?).map_err(|error| error.to_string())?;
+                self.keep(Kept { progress: Progress::Founding { swarm, consul }, ..self.kept.clone() })
+            }
             Step::InitSwarm => {
-                let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
-                let init = InitSwarm { address: look.place.address, taken, force_new: false };
+                let init = founding(&look.place)?;
                 need()?.init_swarm(&init).map(|_| ()).map_err(|error| error.to_string())
             }
             Step::Ask(_) => {
                 let leader = place::leader(&look.status).ok_or("the leader's own address is not known yet")?;
-                let answer = me.caller.join(&leader, look.place.incarnation, clock())?;
+                let answer = me.caller.join(&leader, look.place.incarnation, door::clock())?;
                 self.answer = Some(plan::Answer { token: answer.token.reveal().to_owned(), managers: answer.managers });
                 // Who they are is told with the first report; where they are is enough to start.
                 let serving = answer.consul.into_iter().map(|address| Serving { node: leader.node, address }).collect();
@@ -253,11 +269,18 @@ impl Services {
 
     /// What goes on beside the way in: the role, the leader's duties, reports, what did not come back.
     fn attend(&mut self, look: &Look, settled: bool) {
-        let Some(who) = self.me.as_ref().map(|me| me.who.clone()) else { return };
+        let Some((who, caller)) = self.me.as_ref().map(|me| (me.who.clone(), Arc::clone(&me.caller))) else { return };
+        let view = self.told.as_ref().map(|(_, told)| &told.view);
+        let (members, leader) = (place::all_members(&look.status, view), place::leading(&look.status));
+        let (etc, addresses) = (&self.options.etc, self.config.addresses);
+        if let Err(wrong) = self.host_files.keep(etc, &self.key, addresses, (&who.name, who.address), &members) {
+            println!("the SSH host key is not signed: {wrong}");
+        }
+        self.orders.here(Some(Here { caller, incarnation: look.place.incarnation, members, leader }));
         let ready = match self.kept.progress {
             Progress::Founding { consul, .. } => consul,
             Progress::Joined { server } => server,
-            Progress::None => false,
+            Progress::None | Progress::Recovering => false,
         };
         let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
         self.role.stand(stands.then(|| Candidate {
@@ -296,7 +319,8 @@ impl Services {
             incarnation: look.place.incarnation,
             members: place::members(&look.status),
             report,
-            clock: clock().is_some(),
+            clock: door::clock().is_some(),
+            alone: self.kept.alone,
         };
         let frame = self.frame();
         let wrong = self.duties.look(lead, frame, &self.hall, Instant::now());
@@ -306,7 +330,8 @@ impl Services {
         }
         let (view, serving) = door::lock(&self.hall).given().unzip();
         if let Some(servers) = serving {
-            let kept = Kept { servers, ..self.kept.clone() };
+            let alone = self.kept.alone && !self.duties.is_alone(who.node);
+            let kept = Kept { servers, alone, ..self.kept.clone() };
             let done = self.keep(kept);
             if done.is_err() {
                 self.trouble(done.err());
@@ -321,7 +346,7 @@ impl Services {
     /// Reports to the leader, if there is one, and takes what it says.
     fn call(&mut self, look: &Look, report: &Report) {
         let (Some(leader), Some(me)) = (place::leader(&look.status), &self.me) else { return };
-        match me.caller.report(&leader, report, clock()) {
+        match me.caller.report(&leader, report, door::clock()) {
             Ok(told) => {
                 // Without servers it says nothing of them.
                 if !told.servers.is_empty() {
@@ -346,7 +371,7 @@ impl Services {
                 (node.engine.version, node.arch) = (version.version, version.arch);
             }
             "running".clone_into(&mut node.engine.state);
-            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(shown).collect();
+            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(report::container).collect();
             node.engine.containers.sort_by(|a, b| a.name.cmp(&b.name));
             used = engine.users_objects().unwrap_or(false);
         } else {
@@ -457,27 +482,10 @@ impl Services {
     }
 }
 
-fn shown(container: crate::engine::Container) -> view::Container {
-    view::Container {
-        name: container.name().to_owned(),
-        system: container.is_ours(),
-        image: container.image,
-        state: container.state,
-        status: container.status,
-    }
-}
-
-fn swarm(state: &SwarmState) -> plan::Swarm {
-    match state {
-        SwarmState::None => plan::Swarm::None,
-        SwarmState::Worker { .. } | SwarmState::Manager { .. } => plan::Swarm::In,
-        SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => plan::Swarm::Pending,
-    }
-}
-
-/// Seconds since 1970, where the clock was set by the network.
-fn clock() -> Option<u64> {
-    Path::new("/run/systemd/timesync/synchronized").exists().then(door::now)
+/// How the swarm is founded here.
+fn founding(place: &Place) -> Result<InitSwarm, String> {
+    let taken = crate::driver::networks().map_err(|error| format!("listing this node's networks: {error}"))?;
+    Ok(InitSwarm { address: place.address, taken, force_new: false })
 }
 
 /// Runs until the process is ended.

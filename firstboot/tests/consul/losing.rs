@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hcl_firstboot::{
-    consul::{acl, kv::Freshness, raft, uuid},
+    consul::{Setup, acl, kv::Freshness, raft, uuid},
     identity::NodeId,
 };
 
@@ -49,7 +49,7 @@ fn the_last_server_of_three_goes_on_alone_when_it_is_told() {
     one.stop();
 
     let since = Instant::now();
-    raft::recover(&setup.places.data, &[(NodeId([1; 16]), lab.address(1))]).unwrap();
+    assert!(raft::go_on_alone(&setup.places.data, (NodeId([1; 16]), lab.address(1))).unwrap());
     let one = lab.start(&setup);
     one.wait_leader();
     println!("figure: a server that goes on alone leads after {:.1} s", since.elapsed().as_secs_f32());
@@ -61,6 +61,23 @@ fn the_last_server_of_three_goes_on_alone_when_it_is_told() {
     // And the lab grows again.
     let _four = lab.start(&lab.server(4));
     wait_voters(&one, 2);
+}
+
+#[test]
+fn a_client_whose_only_server_is_gone_founds_anew() {
+    let lab = Lab::new();
+    let mut servers = lab.servers(1);
+    retry("a value", || servers[0].client.put("hcl/test", b"lost"));
+    let two = lab.start(&lab.setup(2));
+    two.wait_leader();
+    servers[0].kill();
+    two.stop();
+    assert!(!raft::go_on_alone(&lab.setup(2).places.data, (NodeId([2; 16]), lab.address(2))).unwrap());
+    let two = lab.start(&Setup { server: true, bootstrap: true, retry_join: Vec::new(), ..lab.setup(2) });
+    lab.bootstrap(&two);
+    assert!(acl::is_ready(&two.client, &lab.secrets).unwrap());
+    assert_eq!(two.client.leader().unwrap(), Some(lab.address(2)));
+    assert!(retry("looking for the value", || two.client.value("hcl/test", Freshness::Consistent)).is_none());
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hcl_firstboot::engine::{Availability, Engine, InitSwarm, JoinSwarm, Node, NodeRole, Swarm, SwarmState};
+use hcl_firstboot::{
+    engine::{Availability, Engine, JoinSwarm, Node, NodeRole, Swarm, SwarmState},
+    services::recover,
+};
 
 use super::lab::{BOUND, Lab, refusal};
 
@@ -130,9 +133,15 @@ fn three_become_one_and_part() {
     first.users_objects().unwrap_err();
     // A person decides that the other one is lost.
     // The engine gives itself twenty seconds for that, which a busy machine may miss.
-    lab.until(a, "becomes a swarm of one", || first.init_swarm(&InitSwarm { force_new: true, ..lab.founding(a) }).ok());
+    let kept = lab.until(a, "becomes a swarm of one", || recover::swarm(&first, &lab.founding(a)).ok());
+    let SwarmState::Manager { swarm_id: same, trouble: None, .. } = first.swarm_state().unwrap() else { panic!() };
+    assert_eq!((kept, same.as_ref()), (true, Some(&swarm_id)));
+    // The power went before that was kept, and it is done again.
+    assert!(lab.until(a, "is that once more", || recover::swarm(&first, &lab.founding(a)).ok()));
     let SwarmState::Manager { swarm_id: same, trouble: None, .. } = first.swarm_state().unwrap() else { panic!() };
     assert_eq!(same, Some(swarm_id));
+    // Who is in none has nothing to go on with, and may found.
+    assert!(!recover::swarm(&third, &lab.founding(c)).unwrap());
 }
 
 #[test]
@@ -153,4 +162,10 @@ fn joining_takes_its_time() {
     assert!(matches!(state, SwarmState::Worker { .. }));
     assert!(fs::exists(lab.at(b, "root/swarm/certificates/swarm-node.crt")).unwrap());
     until(&lab, &first, b, Node::is_ready);
+    // A worker whose only manager is gone for good leaves, and founds.
+    lab.stop(a);
+    assert!(!recover::swarm(&second, &lab.founding(b)).unwrap());
+    assert_eq!(second.swarm_state().unwrap(), SwarmState::None);
+    second.init_swarm(&lab.founding(b)).unwrap();
+    assert!(matches!(second.swarm_state().unwrap(), SwarmState::Manager { .. }));
 }

@@ -20,6 +20,7 @@ impl Cluster {
             provisional: membership.provisional,
             members: self.member_count(),
             grant: 0,
+            replaces: membership.replaces,
             leaving: false,
         };
         let member = |address| notice(Service::Member, address);

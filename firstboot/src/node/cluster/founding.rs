@@ -167,6 +167,7 @@ impl Cluster {
             provisional: true,
             members: 1,
             grant: 0,
+            replaces: None,
             leaving: false,
         })
     }
@@ -201,6 +202,7 @@ impl Cluster {
             provisional: true,
             ledger: Some(Ledger::default()),
             granted: None,
+            replaces: None,
         });
         self.peers.clear();
         self.grant = None;

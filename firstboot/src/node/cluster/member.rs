@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ARP_PROBES, Cluster, Heard, LEADER_SILENCE, Phase, ROUND,
+    ARP_PROBES, Cluster, Heard, Phase, ROUND,
     arps::{Defence, concerns},
     role::WAITING,
 };
@@ -223,7 +223,7 @@ impl Cluster {
     }
 
     /// Leaves a cluster that nobody would miss for another one.
-    fn join_other(&mut self, now: Instant, other: &Heard, old: Option<Ipv4Addr>, actions: &mut Vec<Action>) {
+    pub(super) fn join_other(&mut self, now: Instant, other: &Heard, old: Option<Ipv4Addr>, actions: &mut Vec<Action>) {
         let (client, found) = self.client(now, Some(other.notice.incarnation), None);
         let joining = Joining { temporary: None, client, until: now + PATIENCE, old, found };
         let reason = format!("two clusters of one key met: {} leads the one that stays", other.notice.name);
@@ -282,7 +282,10 @@ impl Cluster {
         // A member that led before is given another address: what it knows of the others' stays.
         let led = self.record.membership.take().filter(|before| before.incarnation == incarnation);
         let (ledger, granted) = led.map_or((None, None), |led| (led.ledger, led.granted));
-        self.record.membership = Some(Membership { cluster, incarnation, address: Some(address), provisional, ledger, granted });
+        // Whoever leads next goes on saying so.
+        let replaces = self.leader.as_ref().and_then(|leader| leader.notice.replaces);
+        let founding = Membership { cluster, incarnation, address: Some(address), provisional, ledger, granted, replaces };
+        self.record.membership = Some(founding);
         self.persist(actions);
         if let Some(old) = old.filter(|old| *old != address) {
             actions.push(Action::DropAddress { address: old });
@@ -442,6 +445,10 @@ impl Cluster {
 
     /// The cluster holds something: it is not left and not dissolved any more, whatever was under way.
     pub(super) fn keep_cluster(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        // What was replaced is left, whatever it holds: a person decided.
+        if self.is_replaced() {
+            return;
+        }
         let Some(membership) = self.record.membership.as_mut().filter(|membership| membership.provisional) else { return };
         membership.provisional = false;
         let address = membership.address;
@@ -451,41 +458,6 @@ impl Cluster {
             (Phase::Joining(_), Some(address)) => self.reclaim(now, address, actions),
             _ => {}
         }
-    }
-
-    /// Two clusters of one key have met.
-    pub(super) fn consider_rival(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Some(rival) = self.rival.clone() else { return };
-        match &self.phase {
-            Phase::Leading(_) => self.meet(now, &rival, actions),
-            Phase::Following(following) => {
-                let address = following.address;
-                // Its leader decides, while it has one or is about to.
-                let led = self.leader.as_ref().is_some_and(|leader| now < leader.at + LEADER_SILENCE);
-                if !led && self.is_provisional() && !self.may_succeed(now) {
-                    self.join_other(now, &rival, Some(address), actions);
-                }
-            }
-            // Nobody leads ours and nobody would miss it.
-            Phase::Dormant { address } if self.is_provisional() => {
-                let old = *address;
-                self.join_other(now, &rival, old, actions);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn is_provisional(&self) -> bool {
-        self.membership().is_none_or(|membership| membership.provisional)
-    }
-
-    /// Whether our cluster gives way to the one that `theirs` leads: what holds something stays, then the larger one, then the
-    /// later incarnation. Never by a clock.
-    pub(super) fn loses_to(&self, theirs: &Notice) -> bool {
-        let Some(ours) = self.membership() else { return true };
-        let rank = |provisional: bool, members, incarnation| (!provisional, members, incarnation);
-        rank(ours.provisional, self.member_count(), ours.incarnation)
-            < rank(theirs.provisional, theirs.members, theirs.incarnation)
     }
 
     /// A line for the story of this boot that changes no state.

@@ -246,6 +246,7 @@ fn whoever_hears_of_a_later_grant_leads_no_more() {
         provisional: true,
         members: 2,
         grant,
+        replaces: None,
         leaving: false,
     };
     let hear = |bench: &mut Bench, grant: u64| {
