@@ -33,6 +33,7 @@ pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod qmp;
+pub mod reach;
 pub mod renew;
 pub mod report;
 pub mod router;
