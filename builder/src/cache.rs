@@ -383,7 +383,7 @@ fn read_entry(path: &Path) -> io::Result<Option<Entry>> {
     Ok(same.then(|| Entry { path: path.to_owned(), size: Bytes(record.size), content: record.content, facts: record.facts }))
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -4,6 +4,7 @@ pub mod build;
 pub mod check;
 pub mod inspect;
 pub mod key;
+pub mod lab;
 pub mod plan;
 pub mod schema;
 pub mod ssh;
@@ -49,6 +50,8 @@ pub enum Command {
     Why(why::Args),
     /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
     Up(up::Args),
+    /// Give an order to a lab that runs in another terminal
+    Lab(lab::Args),
     /// Boot nodes of an image in QEMU unattended, assert, and write a report
     Test(test::Args),
     /// Print the JSON Schema of manifests
@@ -77,6 +80,7 @@ impl Cli {
             Command::Ssh(args) => ssh::run(&args),
             Command::Why(args) => why::run(args, &reporter),
             Command::Up(args) => up::run(args, &reporter),
+            Command::Lab(args) => lab::run(&args, &reporter),
             Command::Test(args) => test::run(args, &reporter),
             Command::Schema(args) => schema::run(args, &reporter),
         }

@@ -10,13 +10,18 @@ mod black_box;
 mod board;
 pub mod boot;
 pub mod capture;
+pub mod clock;
 mod cloud;
 pub mod cluster;
 pub mod console;
+pub mod control;
 pub mod folder;
 pub mod frame;
+pub mod freeze;
+pub mod guide;
 mod health;
 mod idle;
+pub mod keeper;
 pub mod leave;
 pub mod link;
 pub mod login;
@@ -26,14 +31,19 @@ pub mod order;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod proxy;
 pub mod qmp;
+pub mod reach;
+pub mod renew;
 pub mod report;
 pub mod router;
 pub mod screen;
+pub mod shelf;
 pub mod signals;
 pub mod snoop;
 pub mod ssh;
 pub mod switch;
+pub mod thaw;
 pub mod trial;
 
 use std::{
@@ -54,6 +64,7 @@ use self::{
     node::{Clock, Common, Node},
     ports::{PortSpec, Wire},
     router::Router,
+    shelf::{Shelf, Snapshot},
     switch::{Faults, PortId},
 };
 use crate::{error::UsageError, image::disk::Disk, progress::Reporter, units::Bytes};
@@ -138,6 +149,10 @@ pub struct Lab {
     sender: Sender<Event>,
     common: Common,
     broken: bool,
+    /// What the nodes' cards stand on beside the image.
+    stands_on: Option<Snapshot>,
+    /// How many nodes, from the first one on, were ever switched on.
+    used: usize,
 }
 
 #[derive(Debug)]
@@ -157,6 +172,42 @@ impl Lab {
     ///
     /// The image does not boot in QEMU (no boot partition, no kernel), QEMU is missing or ends at once.
     pub fn start(spec: &Spec, disk: Disk, reporter: &Reporter) -> anyhow::Result<Self> {
+        let mut lab = Self::new(spec, disk, reporter)?;
+        lab.boot_first(spec)?;
+        Ok(lab)
+    }
+
+    /// As [`Self::start`], but goes on from the snapshot of the same lab, where `shelf` has one. One that is of no use is discarded, and
+    /// that is said.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::start`].
+    pub fn start_from(spec: &Spec, shelf: &Shelf, disk: Disk, reporter: &Reporter) -> anyhow::Result<Self> {
+        let mut lab = Self::new(spec, disk, reporter)?;
+        if let Ok(subject) = lab.subject(spec.nodes) {
+            let found = shelf.find(&subject).and_then(|snapshot| match snapshot {
+                Some(snapshot) => lab.go_on(&snapshot).map(|()| Some(snapshot)),
+                None => Ok(None),
+            });
+            match found {
+                Ok(Some(snapshot)) => {
+                    lab.stands_on = Some(snapshot);
+                    return Ok(lab);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    reporter.note(format!("  the snapshot is discarded, the nodes boot: {}", crate::error::one_line(&error)));
+                    shelf.discard(&subject);
+                }
+            }
+        }
+        lab.boot_first(spec)?;
+        Ok(lab)
+    }
+
+    /// Everything but the nodes, which are off.
+    fn new(spec: &Spec, disk: Disk, reporter: &Reporter) -> anyhow::Result<Self> {
         let total = spec.nodes + spec.spare;
         if spec.nodes == 0 || total > router::CLIENTS {
             return Err(UsageError::new(format!("--nodes takes 1 to {}, not {}", router::CLIENTS, spec.nodes)));
@@ -201,27 +252,34 @@ impl Lab {
             image,
             disk: size,
             memory: spec.memory,
-            processors: if total == 1 { 2 } else { 1 },
+            processors: if spec.nodes == 1 { 2 } else { 1 },
             sockets: work.path().to_owned(),
             layers: if spec.keep { spec.folder.clone() } else { work.path().to_owned() },
             keep: spec.keep,
             logs: spec.folder.clone(),
             origin,
         };
-        let mut nodes: Vec<Running> = ports[1..=total]
+        let nodes = ports[1..=total]
             .iter()
             .enumerate()
             .map(|(index, port)| Node::new(index, &common, port.socket.clone()))
             .map(|node| Running { node, address: None, ended: true, told: true })
             .collect();
-        for running in &mut nodes[..spec.nodes] {
-            running.node.power_on(&common, spec.clock, sender.clone())?;
+        Ok(Self { nodes, router, wire, work, events, sender, common, broken: false, stands_on: None, used: spec.nodes })
+    }
+
+    /// Switches on the nodes that are on from the start, all at once.
+    fn boot_first(&mut self, spec: &Spec) -> anyhow::Result<()> {
+        for running in &mut self.nodes[..spec.nodes] {
+            running.node.power_on(&self.common, spec.clock, None, self.sender.clone())?;
             (running.ended, running.told) = (false, false);
         }
-        for running in &mut nodes[..spec.nodes] {
-            running.node.go()?;
-        }
-        Ok(Self { nodes, router, wire, work, events, sender, common, broken: false })
+        self.nodes[..spec.nodes].iter_mut().try_for_each(|running| running.node.go())
+    }
+
+    /// The snapshot that it started from.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.stands_on.as_ref()
     }
 
     /// Switches on a node that is off, with the card that it has.
@@ -231,9 +289,27 @@ impl Lab {
     /// There is no such node, it is on, or its QEMU does not start.
     pub fn power_on(&mut self, node: usize, clock: Clock) -> anyhow::Result<()> {
         let running = off(&mut self.nodes, node)?;
-        running.node.power_on(&self.common, clock, self.sender.clone())?;
+        running.node.power_on(&self.common, clock, None, self.sender.clone())?;
         (running.ended, running.told) = (false, false);
+        self.used = self.used.max(node + 1);
         running.node.go()
+    }
+
+    /// Switches on a node that was never on; which one.
+    ///
+    /// # Errors
+    ///
+    /// There is none left, or its QEMU does not start.
+    pub fn add(&mut self) -> anyhow::Result<usize> {
+        let node = self.used;
+        anyhow::ensure!(node < self.nodes.len(), "there are {node} nodes, and the home router has addresses for no more");
+        self.power_on(node, Clock::Host)?;
+        Ok(node)
+    }
+
+    /// How many nodes there are that were ever switched on: these are the first ones.
+    pub fn used(&self) -> usize {
+        self.used
     }
 
     /// Pulls a node's power: what its card was given stays, nothing else. Of this end no event tells.
@@ -276,7 +352,7 @@ impl Lab {
     /// The node is on or does not exist, or the card cannot be made.
     pub fn other_card(&mut self, node: usize, image: &Path) -> anyhow::Result<()> {
         let card = self.card(node)?;
-        node::make_layer(image, &card, self.common.disk).with_context(|| format!("making a card of {}", image.display()))
+        node::make_layer(node::Below::Image(image), &card, self.common.disk).with_context(|| format!("making a card of {}", image.display()))
     }
 
     fn card(&mut self, node: usize) -> anyhow::Result<PathBuf> {
@@ -360,6 +436,21 @@ impl Lab {
     /// A node's address on the home LAN.
     pub fn address(&self, node: usize) -> Option<Ipv4Addr> {
         self.nodes.get(node)?.address
+    }
+
+    /// A port of 127.0.0.1 that leads to `port` of a node's address on the home LAN.
+    ///
+    /// # Errors
+    ///
+    /// It has none yet, or the router refused.
+    pub fn forward(&mut self, node: usize, port: u16) -> anyhow::Result<u16> {
+        let address = self.address(node).with_context(|| format!("node-{} has no address", node + 1))?;
+        self.router.forward(address, port)
+    }
+
+    /// Whether a node, from 0, is on.
+    pub fn is_on(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|running| !running.ended)
     }
 
     /// A node, to press its buttons.

@@ -14,6 +14,7 @@ use hcl_image::lab::{
     capture::{self, Capture, Sighting},
     frame::{Header, Mac, VlanId, compose},
     ports::{PortSpec, Wire},
+    renew::renew,
     router::{FIRST_ADDRESS, Router},
     snoop::{self, Lease},
     switch::{Loss, Membership, PortId},
@@ -303,6 +304,19 @@ fn the_router_answers_a_dhcp_client_and_forwards() {
     assert!(!alive(id), "the router's QEMU outlived it");
 }
 
+#[test]
+fn a_new_router_is_told_which_addresses_are_in_use() {
+    let bench = Bench::new(3);
+    let _router = Router::start(bench.folder.path(), &bench.folder.path().join("0"), false).unwrap();
+    renew(&bench.folder.path().join("1"), Mac::of_node(1), FIRST_ADDRESS).unwrap();
+    // Who asks for any address would have got that one.
+    let stranger = bench.plug(2);
+    stranger.send_raw(&dhcp(stranger.mac, MessageType::Discover));
+    let offer = message(&receive_dhcp(&stranger)).unwrap();
+    assert_eq!(offer.opts().msg_type(), Some(MessageType::Offer));
+    assert_ne!(offer.yiaddr(), FIRST_ADDRESS);
+}
+
 use dhcproto::{
     Decodable, Encodable,
     v4::{DhcpOption, Message, MessageType},
@@ -322,10 +336,14 @@ fn dhcp(mac: Mac, kind: MessageType) -> Vec<u8> {
     compose(ALL, mac, None, 0x0800, &packet)
 }
 
-fn dhcp_type(frame: &[u8]) -> Option<MessageType> {
+fn message(frame: &[u8]) -> Option<Message> {
     let packet = etherparse::SlicedPacket::from_ethernet(frame).ok()?;
     let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport else { return None };
-    Message::from_bytes(udp.payload()).ok()?.opts().msg_type()
+    Message::from_bytes(udp.payload()).ok()
+}
+
+fn dhcp_type(frame: &[u8]) -> Option<MessageType> {
+    message(frame)?.opts().msg_type()
 }
 
 fn receive_dhcp(client: &Station) -> Vec<u8> {

@@ -1,9 +1,12 @@
 //! `hcl-image up` and `test` as a user runs them, on an image whose kernel is twenty instructions long:
 //! real QEMU, real processes, real signals, within seconds.
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, SystemTime},
@@ -12,43 +15,7 @@ use std::{
 use hcl_image::units::Digest;
 use serde_json::Value;
 
-/// What a kernel does after it has said its text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// Powers off (PSCI SYSTEM_OFF).
-    Off,
-    /// Waits for ever.
-    Wait,
-}
-
-/// An arm64 kernel (Documentation/arch/arm64/booting.rst) for `-M virt` that writes `text` to the PL011 at
-/// 0x0900_0000, without any operating system.
-fn kernel(text: &str, then: Then) -> Vec<u8> {
-    let mut code: Vec<u32> = vec![
-        0x1000_0001, // adr x1, text (offset below)
-        0xd2a1_2000, // movz x0, #0x900, lsl #16
-        0x3840_1422, // ldrb w2, [x1], #1
-        0x3400_0062, // cbz w2, +12
-        0x3900_0002, // strb w2, [x0]
-        0x17ff_fffd, // b -12
-    ];
-    if then == Then::Off {
-        // movz w0, #8; movk w0, #0x8400, lsl #16; hvc #0
-        code.extend([0x5280_0100, 0x72b0_8000, 0xd400_0002]);
-    }
-    code.extend([0xd503_207f, 0x17ff_ffff]); // wfi; b -4
-    let to_text = code.len() as u32;
-    code[0] |= to_text << 5;
-    let mut image = vec![0; 64];
-    image[..4].copy_from_slice(&0x1400_0010_u32.to_le_bytes()); // b +64
-    image[8..16].copy_from_slice(&0x8_0000_u64.to_le_bytes());
-    image[16..24].copy_from_slice(&0x10_0000_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image.extend(code.iter().flat_map(|word| word.to_le_bytes()));
-    image.extend(text.replace('\n', "\r\n").as_bytes());
-    image.push(0);
-    image
-}
+use crate::tiny::{Then, image, kernel};
 
 /// A folder with an image that boots `kernel`, and room for what a run leaves.
 struct Bench {
@@ -62,33 +29,7 @@ impl Bench {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         fs::write(folder.path().join("key"), "no key").unwrap();
-        let mut boot = Cursor::new(vec![0; 16 << 20]);
-        fatfs::format_volume(&mut boot, fatfs::FormatVolumeOptions::new()).unwrap();
-        {
-            let fs = fatfs::FileSystem::new(&mut boot, fatfs::FsOptions::new()).unwrap();
-            let files: [(&str, &[u8]); 3] = [
-                ("config.txt", b"arm_64bit=1\nkernel=tiny.img\n"),
-                ("cmdline.txt", b"root=PARTUUID=1234abcd-02 rw\n"),
-                ("tiny.img", kernel),
-            ];
-            for (name, content) in files {
-                fs.root_dir().create_file(name).unwrap().write_all(content).unwrap();
-            }
-        }
-        let mut disk = Cursor::new(vec![0; 18 << 20]);
-        let mut table = mbrman::MBR::new_from(&mut disk, 512, [0xcd, 0xab, 0x34, 0x12]).unwrap();
-        table[1] = mbrman::MBRPartitionEntry {
-            boot: mbrman::BOOT_INACTIVE,
-            first_chs: mbrman::CHS::empty(),
-            sys: 0x0c,
-            last_chs: mbrman::CHS::empty(),
-            starting_lba: 2048,
-            sectors: 32768,
-        };
-        table.write_into(&mut disk).unwrap();
-        disk.seek(SeekFrom::Start(1 << 20)).unwrap();
-        disk.write_all(boot.get_ref()).unwrap();
-        fs::write(folder.path().join("tiny.img"), disk.get_ref()).unwrap();
+        fs::write(folder.path().join("tiny.img"), image(kernel)).unwrap();
         Self { folder }
     }
 
@@ -109,6 +50,7 @@ impl Bench {
             .env("TMPDIR", self.folder.path().join("tmp"))
             .env("HOME", self.folder.path().join("home"))
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
             .stdin(Stdio::null());
         command
     }
@@ -248,11 +190,59 @@ fn orders_typed_while_it_runs_are_carried_out_or_refused() {
         ("cut 3", "there is no node-3, only 2"),
         ("off 2", "node-2: power button pressed"),
         ("jump", "`jump` is no order; there are:"),
+        ("status", "node-1  on, no address yet"),
+        ("pull 1", "node-1: power pulled"),
+        ("pull 1", "node-1 is off"),
+        ("status", "node-1  off"),
+        ("on 2", "node-2 is on"),
+        ("on 1", "node-1 is on"),
+        ("add", "node-3 is on, a new one"),
+        ("pull 3", "node-3: power pulled"),
+        ("pull 4", "there is no node-4, only 3"),
     ] {
         assert_eq!(up.order(line).lines().next(), Some(answer), "{line}");
     }
     up.signal("TERM");
     assert!(up.child.wait().unwrap().success());
+}
+
+#[test]
+fn orders_come_from_a_second_terminal_too() {
+    let bench = Bench::new(&kernel(HELLO, Then::Wait));
+    let lab = |words: &[&str]| {
+        let output = bench.run(&[&["lab"], words].concat());
+        let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = lab(&["status"]);
+    assert!(code == Some(2) && text.contains("no lab runs here"), "{text}");
+
+    let mut first = Up::start(&bench, &["--nodes", "2"]);
+    first.until("hello", 2);
+    assert_eq!(lab(&["cut", "1"]), (Some(0), "node-1 is cut off\n".into()));
+    assert_eq!(lab(&["add"]), (Some(0), "node-3 is on, a new one\n".into()));
+    first.until("hello", 1);
+    assert_eq!(lab(&["pull", "2"]), (Some(0), "node-2: power pulled\n".into()));
+    assert_eq!(lab(&["status"]), (Some(0), "node-1  on, no address yet\nnode-2  off\nnode-3  on, no address yet\n".into()));
+    let (code, text) = lab(&["jump"]);
+    assert!(code == Some(1) && text.starts_with("hcl-image: `jump` is no order"), "{text}");
+
+    let mut second = Up::start(&bench, &[]);
+    second.until("hello", 1);
+    let (code, text) = lab(&["heal"]);
+    assert!(code == Some(2) && text.contains("2 labs run here: choose one with `--lab`"), "{text}");
+    let names: Vec<_> = text.trim().rsplit("--lab` ").next().unwrap().split(" or ").collect();
+    let nodes = |name: &str| lab(&["--lab", name, "status"]).1.lines().count();
+    let mut counts = [nodes(names[0]), nodes(names[1])];
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 3]);
+    assert_eq!(lab(&["--lab", "nobody", "status"]).0, Some(2));
+
+    for up in [&mut first, &mut second] {
+        up.signal("TERM");
+        assert!(up.child.wait().unwrap().success());
+    }
+    assert_eq!(lab(&["status"]).0, Some(2), "a lab that has ended still answers");
 }
 
 #[test]

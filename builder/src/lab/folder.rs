@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -31,12 +32,7 @@ impl Folder {
     ///
     /// The folder cannot be made.
     pub fn create() -> anyhow::Result<Self> {
-        let base = match std::env::var_os("TMPDIR") {
-            Some(folder) if !folder.is_empty() => PathBuf::from(folder),
-            _ if Path::new("/var/tmp").is_dir() => PathBuf::from("/var/tmp"),
-            _ => std::env::temp_dir(),
-        };
-        Self::create_in(&base)
+        Self::create_in(&base())
     }
 
     fn create_in(base: &Path) -> anyhow::Result<Self> {
@@ -52,6 +48,35 @@ impl Folder {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+fn base() -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(folder) if !folder.is_empty() => PathBuf::from(folder),
+        _ if Path::new("/var/tmp").is_dir() => PathBuf::from("/var/tmp"),
+        _ => std::env::temp_dir(),
+    }
+}
+
+/// The folders of all labs of this user, also of labs that are gone.
+///
+/// # Errors
+///
+/// The folder that they are made in cannot be read.
+pub fn all() -> anyhow::Result<Vec<PathBuf>> {
+    let base = base();
+    let entries = fs::read_dir(&base).with_context(|| format!("reading the folder {}", base.display()))?.flatten();
+    let user = rustix::process::getuid().as_raw();
+    let ours = entries.filter(|entry| {
+        entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.metadata().is_ok_and(|metadata| metadata.uid() == user)
+    });
+    Ok(ours.map(|entry| entry.path()).collect())
+}
+
+/// How the lab with this working folder is called.
+pub fn name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(PREFIX).unwrap_or(&name).to_owned()
 }
 
 /// Removes the folders of labs that are gone. What cannot be looked at is somebody else's.

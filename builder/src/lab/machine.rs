@@ -7,6 +7,7 @@ use super::{
     frame::Mac,
     node::Clock,
     router::escaped,
+    thaw,
 };
 use crate::units::Bytes;
 
@@ -94,6 +95,8 @@ pub struct NodeSpec<'a> {
     pub mac: Mac,
     /// Its clock when it is switched on.
     pub clock: Clock,
+    /// Its memory and devices, where it does not boot but goes on.
+    pub state: Option<&'a Path>,
     /// The switch's port.
     pub wire: &'a Path,
     /// Where we listen for its console.
@@ -131,6 +134,9 @@ impl NodeSpec<'_> {
             add(&["-dtb", &path(tree)]);
         }
         add(&["-append", &self.command_line()]);
+        if let Some(state) = self.state {
+            add(&["-incoming", &thaw::incoming(state)]);
+        }
         let cache = if self.throwaway { "unsafe" } else { "writeback" };
         let drive = format!("file={},format=qcow2,cache={cache},discard=unmap", escaped(self.disk));
         let nic = format!("netdev=wire,mac={}", self.mac);
@@ -201,6 +207,7 @@ mod tests {
                 processors: 1,
                 mac: Mac::of_node(1),
                 clock: Clock::Host,
+                state: None,
                 wire: Path::new("/l/wire"),
                 console: Path::new("/l/console"),
                 qmp: Path::new("/l/qmp"),

@@ -75,6 +75,8 @@ pub struct Node {
     index: usize,
     /// Its switch port.
     wire: PathBuf,
+    /// How many layers of its card were put aside.
+    layers: u32,
     running: Option<Qemu>,
 }
 
@@ -85,31 +87,63 @@ struct Qemu {
     reader: Option<JoinHandle<()>>,
 }
 
+/// What a new layer stands on.
+#[derive(Clone, Copy, Debug)]
+pub enum Below<'a> {
+    /// The image.
+    Image(&'a Path),
+    /// Another layer.
+    Layer(&'a Path),
+}
+
 impl Node {
     /// A node that is off, the `index`th from 0, on the switch port `wire`.
     pub fn new(index: usize, common: &Common, wire: PathBuf) -> Self {
         let name = format!("node-{}", index + 1);
         let (mac, console) = (common.machine.mac_of_node(index as u16 + 1), common.logs.join(format!("{name}.console.log")));
-        Self { name, mac, console, index, wire, running: None }
+        Self { name, mac, console, index, wire, layers: 0, running: None }
+    }
+
+    /// Its switch port.
+    pub fn wire(&self) -> &Path {
+        &self.wire
     }
 
     /// Its layer over the image: its card.
     pub fn layer(&self, common: &Common) -> PathBuf {
-        common.layers.join(format!("{}.qcow2", self.name))
+        self.nth_layer(common, self.layers)
+    }
+
+    /// Where its layer is to be once the present one was put aside.
+    pub(super) fn next_layer(&self, common: &Common) -> PathBuf {
+        self.nth_layer(common, self.layers + 1)
+    }
+
+    /// It writes to [`Self::next_layer`] now.
+    pub(super) fn stands_on_next_layer(&mut self) {
+        self.layers += 1;
+    }
+
+    fn nth_layer(&self, common: &Common, number: u32) -> PathBuf {
+        common.layers.join(match number {
+            0 => format!("{}.qcow2", self.name),
+            _ => format!("{}.{number}.qcow2", self.name),
+        })
     }
 
     /// Makes the layer where there is none and starts QEMU with stopped processors ([`Self::go`] lets
-    /// them run); sights are sent to `events`.
+    /// them run); sights are sent to `events`. With `state` it does not boot but goes on from that file, which must be of the very
+    /// layer ([`super::thaw::arrived`] says when it is read).
     ///
     /// # Errors
     ///
     /// QEMU is missing, refuses its arguments, or the layer cannot be made.
-    pub fn power_on(&mut self, common: &Common, clock: Clock, events: Sender<Event>) -> anyhow::Result<()> {
+    pub fn power_on(&mut self, common: &Common, clock: Clock, state: Option<&Path>, events: Sender<Event>) -> anyhow::Result<()> {
         self.kill();
         let name = &self.name;
         let layer = self.layer(common);
         if !layer.exists() {
-            make_layer(&common.image, &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
+            make_layer(Below::Image(&common.image), &layer, common.disk).with_context(|| format!("making the disk of {name}"))?;
         }
         let socket = |kind: &str| common.sockets.join(format!("{name}.{kind}"));
         let (console_path, qmp_path) = (socket("console"), socket("qmp"));
@@ -128,6 +162,7 @@ impl Node {
             processors: common.processors,
             mac: self.mac,
             clock,
+            state,
             wire: &self.wire,
             console: &console_path,
             qmp: &qmp_path,
@@ -176,6 +211,18 @@ impl Node {
         self.ask("set_link", json!({ "name": "wire", "up": up }))
     }
 
+    /// Its QEMU's control socket.
+    ///
+    /// # Errors
+    ///
+    /// The node is off.
+    pub(super) fn qmp(&mut self) -> anyhow::Result<&mut Qmp> {
+        match &mut self.running {
+            Some(qemu) => Ok(&mut qemu.qmp),
+            None => bail!("{} is off", self.name),
+        }
+    }
+
     /// Presses the power button.
     pub fn power_button(&mut self) -> anyhow::Result<()> {
         self.ask("system_powerdown", json!({}))
@@ -207,10 +254,7 @@ impl Node {
     }
 
     fn ask(&mut self, command: &str, arguments: serde_json::Value) -> anyhow::Result<()> {
-        match &mut self.running {
-            Some(qemu) => qemu.qmp.execute(command, arguments).map(drop),
-            None => bail!("{} is off", self.name),
-        }
+        self.qmp()?.execute(command, arguments).map(drop)
     }
 }
 
@@ -220,12 +264,21 @@ impl Drop for Node {
     }
 }
 
-/// An empty layer of `size` over `image`, which is never written.
-pub(super) fn make_layer(image: &Path, layer: &Path, size: Bytes) -> anyhow::Result<()> {
-    let image = std::path::absolute(image)?;
+/// An empty layer of `size` over `below`, which is never written.
+///
+/// # Errors
+///
+/// qemu-img is missing or cannot make it.
+pub(super) fn make_layer(below: Below<'_>, layer: &Path, size: Bytes) -> anyhow::Result<()> {
+    let (format, path) = match below {
+        Below::Image(path) => ("raw", path),
+        Below::Layer(path) => ("qcow2", path),
+    };
+    let path = std::path::absolute(path)?;
     let output = Command::new(find("qemu-img", "qemu-utils")?)
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-        .arg(&image)
+        // Not opened (-u): a QEMU may have locked it.
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", format, "-b"])
+        .arg(&path)
         .arg(layer)
         .arg(size.0.to_string())
         .output()

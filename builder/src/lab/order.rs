@@ -1,15 +1,18 @@
-//! What a person types while `up` runs: `cut 2`, `split 1,2 3`, `loss 0.1`, `heal`.
+//! What a person types while `up` runs, or sends with `hcl-image lab`: `cut 2`, `split 1,2 3`, `loss 0.1`, `heal`, `add`, `pull 1`.
 
 use std::{str::FromStr, time::Duration};
 
-use super::{Lab, switch::PortId};
+use super::{Lab, node::Clock, reach::Reach, switch::PortId};
 
 /// What can be typed, for help.
 pub const HELP: &str = "\
 cut N        pull node N's cable          plug N       put it back
 split A,B C  nodes on islands that do not hear each other (the router stays with the first; nodes not named too)
 loss SHARE   lose frames, such as 0.1     delay TIME   delay frames, such as 50ms
-heal         undo all of these            off N        press node N's power button";
+heal         undo all of these
+add          switch on one node more      off N        press node N's power button
+pull N       cut node N's power           on N         switch it on again
+status       who is on, who leads, where the page is";
 
 /// An order.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +29,14 @@ pub enum Order {
     Heal,
     /// Presses the power button of a node.
     Off(usize),
+    /// Cuts a node's power.
+    Pull(usize),
+    /// Switches on a node that is off.
+    On(usize),
+    /// Switches on a node that there was not.
+    Add,
+    /// Tells how the lab is.
+    Status,
 }
 
 /// Reads a share of frames.
@@ -75,6 +86,10 @@ impl FromStr for Order {
             ["cut", number] => Self::Cut(node(number)?, true),
             ["plug", number] => Self::Cut(node(number)?, false),
             ["off", number] => Self::Off(node(number)?),
+            ["pull", number] => Self::Pull(node(number)?),
+            ["on", number] => Self::On(node(number)?),
+            ["add"] => Self::Add,
+            ["status"] => Self::Status,
             ["loss", text] => Self::Loss(share(text)?),
             ["delay", text] => Self::Delay(time(text)?),
             ["heal"] => Self::Heal,
@@ -88,15 +103,20 @@ impl FromStr for Order {
 }
 
 impl Order {
+    /// Whether it leaves the lab as it is.
+    pub fn only_looks(&self) -> bool {
+        *self == Self::Status
+    }
+
     /// Carries it out, and says what holds now.
     ///
     /// # Errors
     ///
     /// There is no such node, or its QEMU does not answer.
-    pub fn apply(&self, lab: &mut Lab) -> anyhow::Result<String> {
-        let count = lab.nodes().count();
+    pub fn apply(&self, lab: &mut Lab, reach: &Reach) -> anyhow::Result<String> {
+        let count = lab.used();
         let named: Vec<usize> = match self {
-            Self::Cut(node, _) | Self::Off(node) => vec![*node],
+            Self::Cut(node, _) | Self::Off(node) | Self::Pull(node) | Self::On(node) => vec![*node],
             Self::Split(islands) => islands.concat(),
             _ => Vec::new(),
         };
@@ -114,6 +134,19 @@ impl Order {
                 }
                 format!("node-{}: power button pressed", node + 1)
             }
+            Self::Pull(node) => {
+                anyhow::ensure!(lab.is_on(*node), "node-{} is off", node + 1);
+                lab.pull(*node)?;
+                reach.gone(*node);
+                format!("node-{}: power pulled", node + 1)
+            }
+            Self::On(node) => {
+                lab.power_on(*node, Clock::Host)?;
+                reach.back(*node);
+                format!("node-{} is on", node + 1)
+            }
+            Self::Add => format!("node-{} is on, a new one", lab.add()? + 1),
+            Self::Status => reach.status(lab),
             Self::Split(islands) => {
                 let island_of = |node: usize| islands.iter().position(|island| island.contains(&node)).unwrap_or(0);
                 set_islands(lab, island_of);
@@ -173,11 +206,19 @@ mod tests {
             ("plug node-2", Some(Order::Cut(1, false))),
             (" off  1 ", Some(Order::Off(0))),
             ("split 1,2 3", Some(Order::Split(vec![vec![0, 1], vec![2]]))),
+            ("pull 3", Some(Order::Pull(2))),
+            ("on 3", Some(Order::On(2))),
+            ("add", Some(Order::Add)),
+            ("status", Some(Order::Status)),
             ("loss 0.25", Some(Order::Loss(0.25))),
             ("delay 50ms", Some(Order::Delay(Duration::from_millis(50)))),
             ("heal", Some(Order::Heal)),
             ("cut", None),
             ("cut 0", None),
+            ("pull", None),
+            ("on 0", None),
+            ("add 2", None),
+            ("status 1", None),
             ("cut x", None),
             ("split", None),
             ("split 1,,2", None),

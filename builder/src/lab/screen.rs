@@ -24,6 +24,8 @@ pub struct Screen {
 #[derive(Debug)]
 struct Table {
     all: MultiProgress,
+    head: ProgressBar,
+    /// A node's index is its bar's.
     bars: Vec<ProgressBar>,
 }
 
@@ -42,6 +44,15 @@ impl Screen {
         let screen = Self { reporter: reporter.clone(), table, rows: vec![Row::default(); names.len()] };
         (0..names.len()).for_each(|node| screen.draw(node));
         screen
+    }
+
+    /// One node more.
+    pub fn add(&mut self, name: &str) {
+        self.rows.push(Row::default());
+        if let Some(table) = &mut self.table {
+            table.add(name);
+        }
+        self.draw(self.rows.len() - 1);
     }
 
     /// Shows an event. `name` is the node's.
@@ -113,6 +124,7 @@ impl Screen {
     /// Takes the table away.
     pub fn close(&mut self) {
         if let Some(table) = self.table.take() {
+            table.head.finish_and_clear();
             table.bars.iter().for_each(ProgressBar::finish_and_clear);
             drop(table.all.clear());
         }
@@ -146,18 +158,16 @@ impl Table {
         head.set_style(style("  {msg}"));
         let columns: String = COLUMNS.iter().map(|column| format!("{column:>12}")).collect();
         head.set_message(format!("{:8}{columns}", ""));
-        let mut bars: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let bar = all.add(ProgressBar::new_spinner());
-                bar.set_style(style("  {prefix:8}{msg}"));
-                bar.set_prefix(name.clone());
-                bar
-            })
-            .collect();
-        // Last, so that a node's index is its bar's.
-        bars.push(head);
-        Self { all, bars }
+        let mut table = Self { all, head, bars: Vec::new() };
+        names.iter().for_each(|name| table.add(name));
+        table
+    }
+
+    fn add(&mut self, name: &str) {
+        let bar = self.all.add(ProgressBar::new_spinner());
+        bar.set_style(style("  {prefix:8}{msg}"));
+        bar.set_prefix(name.to_owned());
+        self.bars.push(bar);
     }
 }
 
