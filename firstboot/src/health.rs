@@ -73,7 +73,7 @@ type Judge = fn(&Facts, &Status) -> Found;
 const PROGRAM: &str = "program";
 
 /// All others. Each is independent of the ones before.
-const CHECKS: [(&str, Judge); 12] = [
+const CHECKS: [(&str, Judge); 13] = [
     ("interface", interface),
     ("vlan", vlan),
     ("address", address),
@@ -82,6 +82,7 @@ const CHECKS: [(&str, Judge); 12] = [
     ("room", room),
     ("hosts", hosts),
     ("guard", guard),
+    ("members", members),
     ("ipv6", ipv6),
     ("state", state),
     ("kernel", kernel),
@@ -329,6 +330,27 @@ fn guard(facts: &Facts, status: &Status) -> Found {
                 )
             }
         }),
+    }
+}
+
+fn members(facts: &Facts, status: &Status) -> Found {
+    let admitted = facts.admitted.as_ref().map_err(|reason| {
+        format!("the firewall does not keep others off what members have among themselves ({reason}): {RESTART} sets that right")
+    })?;
+    // Before it is in, a node lets in whom it let in last, or nobody.
+    if !matches!(status.phase.as_str(), "following" | "succeeding" | "leading" | "dormant") {
+        return Ok("the firewall keeps others off what members have among themselves (table inet hcl_members)".to_owned());
+    }
+    let wanted = status.members.iter().map(|member| member.address).chain([facts.addresses.leader()]).collect();
+    let names = |all: Vec<&Ipv4Addr>| all.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (names(admitted.difference(&wanted).collect()), names(wanted.difference(admitted).collect())) {
+        (strangers, missing) if strangers.is_empty() && missing.is_empty() => {
+            Ok(format!("the firewall lets in {} members and nobody else (table inet hcl_members)", status.members.len()))
+        }
+        (strangers, missing) if missing.is_empty() => {
+            Err(format!("the firewall lets in {strangers}, which is no member: {RESTART} sets that right"))
+        }
+        (_, missing) => Err(format!("the firewall keeps the member {missing} off: {RESTART} sets that right")),
     }
 }
 
