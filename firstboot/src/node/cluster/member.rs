@@ -158,7 +158,13 @@ impl Cluster {
             }
             _ => {
                 let led = self.membership().is_some_and(|membership| membership.granted.is_some());
-                self.follow_again(now, address, if led { WAITING } else { "the address is free" }, actions);
+                let reason = match &self.leader {
+                    // Another node took the role meanwhile, and was heard while we made sure: there is nothing to wait for.
+                    Some(leader) => format!("{} leads", leader.notice.name),
+                    None if led => WAITING.to_owned(),
+                    None => "the address is free".to_owned(),
+                };
+                self.follow_again(now, address, &reason, actions);
             }
         }
     }
