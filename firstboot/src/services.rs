@@ -4,15 +4,17 @@
 //! the network away. What it sees goes through [`plan::next`], which says the one step to make.
 
 mod agent;
+pub mod anew;
 mod caller;
 mod door;
 mod duties;
 mod images;
+mod inventory;
 pub mod kept;
 mod place;
 pub mod plan;
 mod report;
-mod role;
+pub mod role;
 mod run;
 pub mod state;
 

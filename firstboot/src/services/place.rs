@@ -18,7 +18,6 @@ pub(super) fn of(status: &Status) -> Option<Place> {
         address: status.address?,
         leads,
         leader: if leads { None } else { leader(status).map(|leader| leader.address) },
-        members: status.members.len(),
     })
 }
 
@@ -67,7 +66,7 @@ mod tests {
         assert_eq!((place.leads, place.leader), (false, Some([192, 168, 200, 11].into())));
         assert_eq!(leader(&status("follower")).unwrap().node.to_string(), format!("{:032x}", 11));
         let place = of(&status("leader")).unwrap();
-        assert_eq!((place.leads, place.leader, place.members), (true, None, 2));
+        assert_eq!((place.leads, place.leader), (true, None));
         assert_eq!(members(&status("leader")).len(), 2);
     }
 

@@ -14,6 +14,7 @@ use super::{
     door::{self, Shared},
     duties::{Duties, Lead},
     images,
+    inventory::{self, Inventory},
     kept::{self, Kept, Progress, Server as Serving},
     place, plan,
     plan::{Place, Seen, Step},
@@ -66,6 +67,7 @@ pub(super) struct Services {
     reviver: Reviver,
     revived: Option<Instant>,
     beaten: Option<Instant>,
+    inventory: Inventory,
     answer: Option<plan::Answer>,
     told: Option<(Instant, Told)>,
     /// What is being done, why it does not work, and since when.
@@ -112,6 +114,7 @@ impl Services {
             reviver: Reviver::default(),
             revived: None,
             beaten: None,
+            inventory: Inventory::default(),
             answer: None,
             told: None,
             status: ServicesStatus::default(),
@@ -122,8 +125,13 @@ impl Services {
     pub(super) fn turn(&mut self) -> Duration {
         let status = Status::read(&self.options.run_dir).ok().flatten().filter(Status::is_alive);
         let place = status.as_ref().and_then(place::of);
+        if place.is_none() {
+            // Before anything that may take its time: who has no network leaves the role to others.
+            self.role.stand(None, false, Instant::now());
+        }
         if let (Some(status), Some(place)) = (&status, &place) {
             if let Err(wrong) = self.meet(status, place) {
+                self.role.stand(None, false, Instant::now());
                 return self.failed("its names", wrong);
             }
         }
@@ -131,7 +139,7 @@ impl Services {
         let step = plan::next(&self.kept, &seen);
         let look = status.zip(place).map(|(status, place)| Look { status, place, swarm });
         self.doing(&step);
-        let settled = step == Step::Settled;
+        let (settled, empty) = (step == Step::Settled, step == Step::ClearVote);
         let wait = match self.perform(step, look.as_ref()) {
             Ok(()) if settled => QUIET,
             Ok(()) => BUSY,
@@ -141,9 +149,8 @@ impl Services {
             }
         };
         if let Some(look) = &look {
-            self.attend(look, settled);
+            self.attend(look, settled, empty);
         } else {
-            self.role.stand(None);
             door::lock(&self.hall).give(None);
             self.show(None);
         }
@@ -179,11 +186,13 @@ impl Services {
         let state = self.engine.as_ref().and_then(|engine| engine.swarm_state().ok());
         let (engine, state) = match state {
             None => (plan::Engine::Down, SwarmState::None),
-            Some(state) => (plan::Engine::Up(swarm(&state)), state),
+            Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
-        let serve = self.told.as_ref().map(|(_, told)| told.serve);
-        (Seen { place, engine, consul, answer: self.answer.clone(), serve }, state)
+        let told = self.told.as_ref();
+        let cleared = told.is_some_and(|(at, told)| told.cleared && at.elapsed() < STALE);
+        let (data, serve) = (self.agent.has_data(), told.map(|(_, told)| told.serve));
+        (Seen { place, engine, consul, data, cleared, answer: self.answer.clone(), serve }, state)
     }
 
     fn perform(&mut self, step: Step, look: Option<&Look>) -> Result<(), String> {
@@ -191,7 +200,8 @@ impl Services {
         let engine = self.engine.as_ref();
         let need = || engine.ok_or_else(|| "the engine does not answer".to_owned());
         match step {
-            Step::Wait(_) | Step::Settled => Ok(()),
+            // The report that follows asks for it.
+            Step::Wait(_) | Step::ClearVote | Step::Settled => Ok(()),
             Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
             Step::Wipe => {
                 let engine = need()?.clone();
@@ -223,6 +233,12 @@ impl Services {
             }
             Step::StartConsul { server, bootstrap } => {
                 let engine = need()?.clone();
+                if server && !bootstrap && !self.agent.has_data() {
+                    // What may be left of them is no whole.
+                    self.agent.wipe(&engine)?;
+                    // It holds for this start only.
+                    self.told.iter_mut().for_each(|(_, told)| told.cleared = false);
+                }
                 let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
                 self.agent.start(&engine, &me.who, (server, bootstrap), &servers)
             }
@@ -240,7 +256,7 @@ impl Services {
     }
 
     /// What goes on beside the way in: the role, the leader's duties, reports, what did not come back.
-    fn attend(&mut self, look: &Look, settled: bool) {
+    fn attend(&mut self, look: &Look, settled: bool, empty: bool) {
         let Some(who) = self.me.as_ref().map(|me| me.who.clone()) else { return };
         let ready = match self.kept.progress {
             Progress::Founding { consul, .. } => consul,
@@ -248,16 +264,19 @@ impl Services {
             Progress::None => false,
         };
         let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
-        self.role.stand(stands.then(|| Candidate {
+        let candidate = stands.then(|| Candidate {
             name: who.name.clone(),
             owner: Owner { node: who.node, address: who.address },
             incarnation: look.place.incarnation,
-        }));
+        });
+        if self.role.stand(candidate, look.place.leads, Instant::now()) {
+            println!("the role goes back to Consul, since this node does not come to lead: {}", look.status.phase_reason);
+        }
         self.revive();
         if settled {
             self.beat();
         }
-        let report = self.report(look, &who, settled);
+        let report = Report { empty, ..self.report(look, &who, settled) };
         if look.place.leads {
             self.lead(look, &who, report, settled);
         } else {
@@ -323,20 +342,17 @@ impl Services {
         }
     }
 
-    fn report(&self, look: &Look, who: &Who, settled: bool) -> Report {
+    fn report(&mut self, look: &Look, who: &Who, settled: bool) -> Report {
         let mut node = view::Node { name: who.name.clone(), id: who.node.to_string(), ..view::Node::default() };
         node.address = who.address.to_string();
         node.heard_ms_ago = Some(0);
         view::host::describe(&mut node, &self.options.root);
-        let mut used = false;
         if let Some(engine) = &self.engine {
-            if let Ok(version) = engine.version() {
-                (node.engine.version, node.arch) = (version.version, version.arch);
-            }
+            let containers = engine.containers().unwrap_or_default();
+            self.inventory.look(engine, &containers, Instant::now());
+            (node.engine.version, node.arch) = (self.inventory.version.clone(), self.inventory.arch.clone());
             "running".clone_into(&mut node.engine.state);
-            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(shown).collect();
-            node.engine.containers.sort_by(|a, b| a.name.cmp(&b.name));
-            used = engine.users_objects().unwrap_or(false);
+            node.engine.containers = inventory::shown(containers);
         } else {
             "down".clone_into(&mut node.engine.state);
         }
@@ -347,7 +363,7 @@ impl Services {
             _ => None,
         };
         let serves = settled && self.kept.is_server();
-        Report { incarnation: look.place.incarnation, swarm_id, serves, settled, used, node }
+        Report { incarnation: look.place.incarnation, swarm_id, serves, empty: false, settled, used: self.inventory.used, node }
     }
 
     fn revive(&mut self) {
@@ -442,24 +458,6 @@ impl Services {
     fn write(&self) {
         // In memory only; a status that cannot be written shows nothing, and nothing hangs on it.
         let _: io::Result<()> = self.status.write(&self.options.run_dir);
-    }
-}
-
-fn shown(container: crate::engine::Container) -> view::Container {
-    view::Container {
-        name: container.name().to_owned(),
-        system: container.is_ours(),
-        image: container.image,
-        state: container.state,
-        status: container.status,
-    }
-}
-
-fn swarm(state: &SwarmState) -> plan::Swarm {
-    match state {
-        SwarmState::None => plan::Swarm::None,
-        SwarmState::Worker { .. } | SwarmState::Manager { .. } => plan::Swarm::In,
-        SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => plan::Swarm::Pending,
     }
 }
 
