@@ -120,7 +120,9 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         Ok(()) => Ok(format!("hcl-firstboot {} runs, process {}", status.version, status.pid)),
     };
     let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
-    let services = services::checks(&facts.services, facts.uptime_ms, status.members.len());
+    // A follower hears who is there; who belongs to the cluster says the leader's ledger.
+    let members = facts.services.members().unwrap_or(0).max(status.members.len());
+    let services = services::checks(&facts.services, facts.uptime_ms, members);
     std::iter::once(Check::new(PROGRAM, program)).chain(others).chain(services).collect()
 }
 

@@ -13,6 +13,8 @@ pub mod problems;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::consul::catalog::Gossip;
+
 /// The cluster at one moment, as one node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -165,24 +167,6 @@ pub struct Consul {
     pub server: bool,
     /// Whether it leads the servers.
     pub leader: bool,
-}
-
-/// How gossip sees an agent (serf's member status).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gossip {
-    /// It answers.
-    Alive,
-    /// It is on its way out, and said so.
-    Leaving,
-    /// It left, and said so.
-    Left,
-    /// It does not answer, and did not say why.
-    Failed,
-    /// Nobody has heard of it.
-    #[default]
-    #[serde(other)]
-    Unknown,
 }
 
 /// A place in the swarm.

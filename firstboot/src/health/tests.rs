@@ -340,3 +340,14 @@ fn lines() {
     assert_eq!(Check::new("a", Ok("good".into())).to_string(), "[PASS] good");
     assert_eq!(Check::new("a", Err("bad: do this".into())).to_string(), "[FAIL] bad: do this");
 }
+
+/// After all boards were off: this follower heard of one other, and so did Consul; the leader's ledger has a third one.
+#[test]
+fn who_belongs_says_the_ledger() {
+    let mut facts = follower();
+    let view = &mut facts.services.program.as_mut().unwrap().view;
+    view.leader = Some("node-1".into());
+    view.nodes = vec![Default::default(); 3];
+    let failed: Vec<_> = checks(&facts).into_iter().filter(|check| !check.pass).map(|check| check.name).collect();
+    assert_eq!(failed, ["swarm", "consul", "equal"]);
+}

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::NodeConfig,
-    consul::{catalog::State, lock::Owner},
+    consul::{self, catalog::State, lock::Owner},
     driver::Options,
     engine::{Engine, InitSwarm, JoinSwarm, Reviver, SwarmState},
     http::{Client, Server},
@@ -95,7 +95,7 @@ impl Services {
     pub(super) fn new(options: Options, config: NodeConfig, key: ClusterKey, kept: Kept) -> Result<Self, String> {
         let agent = Agent::new(&key, images::reference(&options.etc, "consul")?)?;
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
+        let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
         let role = Role::start(&options.run_dir, agent.management()).map_err(|error| format!("starting threads: {error}"))?;
         Ok(Self {
@@ -284,7 +284,7 @@ impl Services {
             if self.kept.progress != Progress::None {
                 self.call(look, &report);
             }
-            self.show(Some(&report));
+            self.show(Some((&look.status, &report.node)));
         }
         self.status.settled = settled;
         self.write();
@@ -293,8 +293,9 @@ impl Services {
     fn lead(&mut self, look: &Look, who: &Who, report: Report, settled: bool) {
         let Some(engine) = self.engine.clone().filter(|_| settled) else {
             door::lock(&self.hall).give(None);
-            return self.show(Some(&report));
+            return self.show(Some((&look.status, &report.node)));
         };
+        let node = report.node.clone();
         let lead = Lead {
             engine: &engine,
             consul: &self.agent.management(),
@@ -321,7 +322,7 @@ impl Services {
         }
         match view {
             Some(view) => self.publish(view),
-            None => self.show(None),
+            None => self.show(Some((&look.status, &node))),
         }
     }
 
@@ -406,7 +407,7 @@ impl Services {
     }
 
     /// Shows the leader's view, or, without one, what this node knows by itself.
-    fn show(&mut self, report: Option<&Report>) {
+    fn show(&mut self, known: Option<(&Status, &view::Node)>) {
         let told = self.told.as_ref().filter(|(at, _)| at.elapsed() < STALE).map(|(at, told)| (at.elapsed(), told));
         let view = match told {
             Some((age, told)) => {
@@ -416,7 +417,10 @@ impl Services {
                 }
                 view
             }
-            None => View { nodes: report.map(|report| report.node.clone()).into_iter().collect(), ..self.frame() },
+            None => View {
+                nodes: known.map(|(status, own)| place::nodes(status, own, uptime_ms())).unwrap_or_default(),
+                ..self.frame()
+            },
         };
         self.publish(view);
     }
@@ -425,7 +429,7 @@ impl Services {
         if let Some(me) = &self.me {
             view.served_by.clone_from(&me.who.name);
         }
-        if let Ok(seen) = view::consul::Seen::ask(&Client::unix(crate::consul::SOCKET), Duration::from_secs(2)) {
+        if let Ok(seen) = view::consul::Seen::ask(&consul::Client::new(consul::SOCKET, None).within(Duration::from_secs(2))) {
             seen.merge(&mut view);
         }
         view.problems = view::problems::problems(&view);
