@@ -352,7 +352,8 @@ impl Lab {
     /// The node is on or does not exist, or the card cannot be made.
     pub fn other_card(&mut self, node: usize, image: &Path) -> anyhow::Result<()> {
         let card = self.card(node)?;
-        node::make_layer(node::Below::Image(image), &card, self.common.disk).with_context(|| format!("making a card of {}", image.display()))
+        node::make_layer(node::Below::Image(image), &card, self.common.disk)
+            .with_context(|| format!("making a card of {}", image.display()))
     }
 
     fn card(&mut self, node: usize) -> anyhow::Result<PathBuf> {

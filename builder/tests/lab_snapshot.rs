@@ -53,6 +53,7 @@ impl Bench {
             internet: false,
             seed: 1,
             clock: Clock::Host,
+            kernel_words: String::new(),
             faults: Faults::default(),
             folder: self.path(folder),
             keep: false,

@@ -22,6 +22,7 @@ mod undo;
 mod wires;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     net::Ipv4Addr,
     os::{
@@ -120,6 +121,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 ///
 /// The configuration is wrong, or there is no netlink.
 pub fn run(options: &Options) -> Result<(), RunError> {
+    // Before the engine starts, and whatever comes next: also a node with a wrong configuration may have a swarm.
+    let closed = members::close();
     let console = Console::new(options.console.clone());
     let (mut config, overrides) = NodeConfig::on_node(&options.config, &options.boot).inspect_err(|error| {
         let trouble = Trouble::new(Kind::Configuration, error.to_string());
@@ -161,6 +164,9 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         driver.recount(&line);
     }
     let (mut node, actions) = Node::start(setup, started);
+    if let Err(error) = closed {
+        driver.complain_of_members(&error);
+    }
     driver.act(actions);
     if let Err(reason) = key {
         driver.fault(reason);
@@ -262,6 +268,15 @@ pub fn random() -> io::Result<[u8; 32]> {
 /// It is not; with the reason.
 pub fn guard_stands() -> io::Result<()> {
     guard::stands()
+}
+
+/// Who is let in to what the members have among themselves. Needs root.
+///
+/// # Errors
+///
+/// The firewall's table is not as it should be; with the reason.
+pub fn admitted() -> io::Result<BTreeSet<Ipv4Addr>> {
+    members::admitted()
 }
 
 /// Adds a line to the story in `run_dir`, for who acts on a node whose program does not run.

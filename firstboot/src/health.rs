@@ -73,7 +73,7 @@ type Judge = fn(&Facts, &Status) -> Found;
 const PROGRAM: &str = "program";
 
 /// All others. Each is independent of the ones before.
-const CHECKS: [(&str, Judge); 12] = [
+const CHECKS: [(&str, Judge); 13] = [
     ("interface", interface),
     ("vlan", vlan),
     ("address", address),
@@ -82,6 +82,7 @@ const CHECKS: [(&str, Judge); 12] = [
     ("room", room),
     ("hosts", hosts),
     ("guard", guard),
+    ("members", members),
     ("ipv6", ipv6),
     ("state", state),
     ("kernel", kernel),
@@ -119,7 +120,9 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         Ok(()) => Ok(format!("hcl-firstboot {} runs, process {}", status.version, status.pid)),
     };
     let others = CHECKS.iter().map(|(name, judge)| Check::new(name, judge(facts, status)));
-    let services = services::checks(&facts.services, facts.uptime_ms, status.members.len());
+    // A follower hears who is there; who belongs to the cluster says the leader's ledger.
+    let members = facts.services.members().unwrap_or(0).max(status.members.len());
+    let services = services::checks(&facts.services, facts.uptime_ms, members);
     // Only where something is wrong: a system without an SSH server lacks nothing.
     let host_key = facts.host_key.iter().map(|wrong| Check::new("host_key", Err(wrong.clone())));
     std::iter::once(Check::new(PROGRAM, program)).chain(others).chain(services).chain(host_key).collect()
@@ -331,6 +334,27 @@ fn guard(facts: &Facts, status: &Status) -> Found {
                 )
             }
         }),
+    }
+}
+
+fn members(facts: &Facts, status: &Status) -> Found {
+    let admitted = facts.admitted.as_ref().map_err(|reason| {
+        format!("the firewall does not keep others off what members have among themselves ({reason}): {RESTART} sets that right")
+    })?;
+    // Before it is in, a node lets in whom it let in last, or nobody.
+    if !matches!(status.phase.as_str(), "following" | "succeeding" | "leading" | "dormant") {
+        return Ok("the firewall keeps others off what members have among themselves (table inet hcl_members)".to_owned());
+    }
+    let wanted = status.members.iter().map(|member| member.address).chain([facts.addresses.leader()]).collect();
+    let names = |all: Vec<&Ipv4Addr>| all.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (names(admitted.difference(&wanted).collect()), names(wanted.difference(admitted).collect())) {
+        (strangers, missing) if strangers.is_empty() && missing.is_empty() => {
+            Ok(format!("the firewall lets in {} members and nobody else (table inet hcl_members)", status.members.len()))
+        }
+        (strangers, missing) if missing.is_empty() => {
+            Err(format!("the firewall lets in {strangers}, which is no member: {RESTART} sets that right"))
+        }
+        (_, missing) => Err(format!("the firewall keeps the member {missing} off: {RESTART} sets that right")),
     }
 }
 

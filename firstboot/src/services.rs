@@ -4,19 +4,21 @@
 //! the network away. What it sees goes through [`plan::next`], which says the one step to make.
 
 mod agent;
+pub mod anew;
 mod caller;
 mod copied;
 mod door;
 mod duties;
 pub(crate) mod host_key;
 mod images;
+mod inventory;
 pub mod kept;
 pub mod orders;
 mod place;
 pub mod plan;
 pub mod recover;
 mod report;
-mod role;
+pub mod role;
 mod run;
 pub mod state;
 

@@ -13,6 +13,8 @@ pub mod problems;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::consul::catalog::Gossip;
+
 /// The cluster at one moment, as one node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -143,7 +145,7 @@ pub struct Engine {
 pub struct Container {
     /// Its name, without the slash.
     pub name: String,
-    /// Its image, as it was asked for.
+    /// Its image, as it was asked for; of a digest the first digits, see [`image`].
     pub image: String,
     /// The engine's word: `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
     pub state: String,
@@ -151,6 +153,8 @@ pub struct Container {
     pub status: String,
     /// Whether it belongs to the cluster itself (label `hcl.system`).
     pub system: bool,
+    /// The TCP ports at which its node answers for it.
+    pub ports: Vec<u16>,
 }
 
 /// A Consul agent.
@@ -163,24 +167,6 @@ pub struct Consul {
     pub server: bool,
     /// Whether it leads the servers.
     pub leader: bool,
-}
-
-/// How gossip sees an agent (serf's member status).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gossip {
-    /// It answers.
-    Alive,
-    /// It is on its way out, and said so.
-    Leaving,
-    /// It left, and said so.
-    Left,
-    /// It does not answer, and did not say why.
-    Failed,
-    /// Nobody has heard of it.
-    #[default]
-    #[serde(other)]
-    Unknown,
 }
 
 /// A place in the swarm.
@@ -212,13 +198,13 @@ pub struct Check {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Its image, without the digest.
+    /// Its image; of a digest the first digits, see [`image`].
     pub image: String,
     /// How many of its tasks run.
     pub running: u64,
     /// How many should.
     pub wanted: u64,
-    /// The ports at which every node answers for it.
+    /// The TCP ports at which every node answers for it.
     pub ports: Vec<u16>,
 }
 
@@ -232,6 +218,13 @@ pub struct Problem {
     pub text: String,
     /// What a person can do: one sentence; empty where only waiting helps.
     pub fix: String,
+}
+
+/// An image's reference as people read it: of a digest the first twelve digits, as the engine's own lists have ids.
+pub fn image(reference: &str) -> String {
+    const SHORT: usize = 12;
+    let Some((before, digest)) = reference.rsplit_once("sha256:") else { return reference.to_owned() };
+    format!("{before}sha256:{}", digest.chars().take(SHORT).collect::<String>())
 }
 
 impl View {
@@ -254,7 +247,7 @@ mod tests {
             "memory":{"total":969000000,"available":500000000},"load":0.25,"processors":4,"temperature_c":48.5,
             "card":{"total":31000000000,"free":28000000000},
             "engine":{"version":"26.1.5","state":"running","containers":[
-                {"name":"hcl-consul","image":"hcl/consul:1.8.7","state":"running","status":"Up 2 minutes","system":true}]},
+                {"name":"hcl-consul","image":"hcl/consul:1.8.7","state":"running","status":"Up 2 minutes","system":true,"ports":[8501]}]},
             "consul":{"state":"alive","server":true,"leader":true},
             "swarm":{"state":"ready","role":"manager","leader":true},
             "checks":[{"name":"lease","pass":true,"line":"the lease is fresh"}]}],
@@ -264,6 +257,18 @@ mod tests {
         let expected: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_value(&view).unwrap(), expected);
         assert_eq!(view.node("node-a").map(|node| node.role), Some(Role::Leader));
+    }
+
+    #[test]
+    fn digests_are_short() {
+        let digest = "sha256:3c4c843a3aff9b7d2846f1a9c0e5b7d28463f9a1c0e5b7d2846f1a9c0e5b7d28";
+        for (reference, expected) in [
+            ("web:1".to_owned(), "web:1"),
+            (format!("lab.local:5000/web:1@{digest}"), "lab.local:5000/web:1@sha256:3c4c843a3aff"),
+            (digest.to_owned(), "sha256:3c4c843a3aff"),
+        ] {
+            assert_eq!(image(&reference), expected);
+        }
     }
 
     #[test]

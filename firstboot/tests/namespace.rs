@@ -196,6 +196,9 @@ fn a_virtual_interface_is_not_taken_unasked() {
     node.start();
     node.expect(&[BOOT, "@hcl:wait@ for a wired interface: there is none"]);
     node.expect_notification("READY=1");
+    // The engine starts now: what members have among themselves is closed, though nothing is known of the network yet.
+    let table = node.sh("nft list table inet hcl_members");
+    assert!(table.contains("tcp dport { 2377, 7946, 8300, 8301, 8302 } drop") && !table.contains("elements"), "{table}");
     node.stop();
 }
 
@@ -207,6 +210,7 @@ fn a_wrong_configuration_ends_the_program_and_is_told() {
     assert_eq!(code, 2, "{text}");
     let reason = "node.toml:1: key `vlan`: invalid value: integer `4095`, expected a VLAN id from 1 to 4094, or \"off\"";
     assert!(text.contains(reason), "{text}");
+    assert!(node.sh("nft list table inet hcl_members").contains(" drop"), "a swarm of before is not open to all");
     let marker = node.markers.recv_timeout(BOUND).unwrap();
     assert!(marker.starts_with("@hcl:fault@ /") && marker.ends_with(reason), "{marker}");
     let (code, text) =
@@ -243,7 +247,7 @@ fn health_of_the_real_program() {
     let (code, text) = node.shell.try_sh(&health);
     // Of engine, swarm and Consul there is nothing here; those lines come last.
     let (network, services) = text.split_once("[FAIL] hcl-cluster is not running").unwrap_or_else(|| panic!("{text}"));
-    assert_eq!((code, network.matches("[PASS] ").count(), network.lines().count()), (1, 13, 13), "{text}");
+    assert_eq!((code, network.matches("[PASS] ").count(), network.lines().count()), (1, 14, 14), "{text}");
     assert_eq!(services.lines().count(), 6, "{text}");
     for line in [
         "[PASS] the wired interface lan0 has a carrier\n",
@@ -259,6 +263,11 @@ fn health_of_the_real_program() {
     for (harm, name, mend) in [
         ("ip addr add 192.168.200.99/24 dev lan0", "address", "ip addr del 192.168.200.99/24 dev lan0"),
         ("mv $root/sys/fs/cgroup $root/away", "kernel", "mv $root/away $root/sys/fs/cgroup"),
+        (
+            "nft add element inet hcl_members members '{ 192.168.200.99 }'",
+            "members",
+            "nft delete element inet hcl_members members '{ 192.168.200.99 }'",
+        ),
         ("nft delete table inet hcl", "guard", "true"),
     ] {
         node.sh(harm);

@@ -137,6 +137,13 @@ fn the_role_moves() {
     assert!(moved >= 10, "in {moved} runs of 50 the role went to another node");
 }
 
+/// A cluster in use whose only leader lost power, beside one that holds nothing, whose member has that leader's address: it could not
+/// come back to lead, so the other one never heard that it has to give way.
+#[test]
+fn an_address_goes_back_to_the_cluster_that_is_in_use() {
+    assert_eq!(run(Class::Mixed, 5431, Mutation::None).broken, None);
+}
+
 #[test]
 #[ignore = "takes minutes of CPU time"]
 fn every_address_of_the_range_has_a_member() {

@@ -129,8 +129,7 @@ fn only(mut clusters: Vec<ClusterName>) -> anyhow::Result<ClusterName> {
             Err(UsageError::new(format!("you have keys of {}: name one with `--cluster NAME`", names.join(", "))))
         }
         (None, _) => {
-            Err(UsageError::new("no key of any cluster here: `hcl-image build` makes one; name another folder with `--keys DIR`")
-                .into())
+            Err(UsageError::new("no key of any cluster here: `hcl-image build` makes one; name another folder with `--keys DIR`"))
         }
     }
 }

@@ -41,7 +41,8 @@ fn who_is_gone_to() {
         view
     };
     type Here = Option<(usize, bool)>;
-    let rows: [(&str, Here, Vec<(usize, View)>, Here); 8] = [
+    type Row = (&'static str, Here, Vec<(usize, View)>, Here);
+    let rows: [Row; 8] = [
         ("nobody answers", None, vec![], None),
         ("nobody leads yet", None, vec![(1, none(shown(1, 3, 0)))], Some((1, false))),
         ("one leads", Some((1, false)), vec![(1, shown(1, 3, 2)), (2, shown(2, 3, 2))], Some((2, true))),

@@ -1,5 +1,7 @@
 //! An image whose kernel is a few instructions long, for `-M virt`.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::io::{Cursor, Seek, SeekFrom, Write};
 
 /// What a kernel does after it has said its text.

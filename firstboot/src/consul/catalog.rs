@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Client, ENGINE, Error, client::escaped, node_id};
@@ -63,6 +63,37 @@ impl Node {
     }
 }
 
+/// How gossip sees an agent (serf's member status).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gossip {
+    /// It answers.
+    Alive,
+    /// It is on its way out, and said so.
+    Leaving,
+    /// It left, and said so.
+    Left,
+    /// It does not answer, and did not say why.
+    Failed,
+    /// Nobody has heard of it.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Gossip {
+    /// serf's numbers.
+    fn of(status: u8) -> Self {
+        match status {
+            1 => Self::Alive,
+            2 => Self::Leaving,
+            3 => Self::Left,
+            4 => Self::Failed,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// A member of the gossip, as this node's agent sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -72,8 +103,8 @@ pub struct Member {
     pub id: Option<NodeId>,
     /// Its address.
     pub address: String,
-    /// Whether it answers.
-    pub alive: bool,
+    /// How it is.
+    pub state: Gossip,
     /// Whether it is a server.
     pub server: bool,
 }
@@ -89,6 +120,26 @@ pub struct Own {
     pub server: bool,
     /// Which Consul it is, such as `1.8.7`.
     pub version: String,
+}
+
+/// As the API has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawCheck {
+    node: String,
+    #[serde(rename = "CheckID")]
+    id: String,
+    name: String,
+    status: State,
+    service_name: String,
+    output: String,
+}
+
+impl RawCheck {
+    fn of_node(self) -> (String, Check) {
+        let service = (!self.service_name.is_empty()).then_some(self.service_name);
+        (self.node, Check { state: self.status, id: self.id, name: self.name, service, output: self.output })
+    }
 }
 
 impl Client {
@@ -145,22 +196,10 @@ impl Client {
             node: String,
             address: String,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct RawCheck {
-            node: String,
-            #[serde(rename = "CheckID")]
-            id: String,
-            name: String,
-            status: State,
-            service_name: String,
-            output: String,
-        }
         let mut checks: BTreeMap<String, Vec<Check>> = BTreeMap::new();
         for raw in self.read::<Vec<RawCheck>>("/v1/health/state/any")? {
-            let service = (!raw.service_name.is_empty()).then_some(raw.service_name);
-            let check = Check { state: raw.status, id: raw.id, name: raw.name, service, output: raw.output };
-            checks.entry(raw.node).or_default().push(check);
+            let (node, check) = raw.of_node();
+            checks.entry(node).or_default().push(check);
         }
         let node = |raw: RawNode| {
             let mut checks = checks.remove(&raw.node).unwrap_or_default();
@@ -186,18 +225,25 @@ impl Client {
             tags: BTreeMap<String, String>,
             status: u8,
         }
-        /// `StatusAlive` of Serf.
-        const ALIVE: u8 = 1;
         let member = |raw: Raw| Member {
             id: raw.tags.get("id").and_then(|id| node_id(id)),
             name: raw.name,
             address: raw.addr,
-            alive: raw.status == ALIVE,
+            state: Gossip::of(raw.status),
             server: raw.tags.get("role").is_some_and(|role| role == "consul"),
         };
         let mut members: Vec<Member> = self.read::<Vec<Raw>>("/v1/agent/members")?.into_iter().map(member).collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(members)
+    }
+
+    /// The checks that fail, each with the name of its node, as whichever server is asked has them.
+    ///
+    /// # Errors
+    ///
+    /// Consul does not say.
+    pub fn failing(&self) -> Result<Vec<(String, Check)>, Error> {
+        Ok(self.read::<Vec<RawCheck>>("/v1/health/state/critical?stale")?.into_iter().map(RawCheck::of_node).collect())
     }
 
     /// Forgets a node that was removed from the cluster: gossip and catalog.

@@ -97,6 +97,22 @@ impl Client {
         self.done("DELETE", &format!("/v1/operator/raft/peer?id={}", escaped(id)), None).map(|_| ())
     }
 
+    /// Takes out of those that count all that are for good no more: those that are not `wanted` and do not answer (a card that was written
+    /// anew has another id), and the `empty` ones, which lost their data and wait for that before they come back. Needs a leader.
+    ///
+    /// # Errors
+    ///
+    /// Consul did not, or did not say: then an empty one must not start.
+    pub fn clear_peers(&self, wanted: &[NodeId], answers: impl Fn(NodeId) -> bool, empty: &[NodeId]) -> Result<(), Error> {
+        for peer in self.peers()? {
+            let Some(node) = peer.node else { continue };
+            if empty.contains(&node) || !wanted.contains(&node) && !answers(node) {
+                self.remove_peer(&peer.id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// How the servers are. Needs a leader, which takes some seconds to know after its election.
     ///
     /// # Errors

@@ -265,11 +265,15 @@ impl Driver {
     fn admit(&mut self, members: BTreeSet<Ipv4Addr>) {
         let Some(port) = &self.cluster else { return };
         if let Err(error) = members::admit(&port.name, &members) {
-            let complaint = format!("the firewall does not keep others off what members have among themselves: {error}");
-            self.say_once(complaint.clone());
-            if !self.complaints.contains(&complaint) {
-                self.complaints.push(complaint);
-            }
+            self.complain_of_members(&error);
+        }
+    }
+
+    pub(super) fn complain_of_members(&mut self, error: &io::Error) {
+        let complaint = format!("the firewall does not keep others off what members have among themselves: {error}");
+        self.say_once(complaint.clone());
+        if !self.complaints.contains(&complaint) {
+            self.complaints.push(complaint);
         }
     }
 

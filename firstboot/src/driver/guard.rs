@@ -124,12 +124,20 @@ pub(super) fn reset(cluster: &str, lan: Option<&str>) -> io::Result<bool> {
 ///
 /// It is not, there is no `nft`, or it may not look.
 pub(super) fn stands() -> io::Result<()> {
-    let output = Command::new("nft").args(["list", "table", "inet", "hcl"]).env("LC_ALL", "C").output().map_err(missing)?;
-    match (output.status.success(), String::from_utf8_lossy(&output.stdout).contains(" drop")) {
-        (true, true) => Ok(()),
-        (true, false) => Err(io::Error::other("the table inet hcl has no rule")),
-        (false, _) => Err(complaint(&output.stderr)),
+    if list("hcl")?.contains(" drop") { Ok(()) } else { Err(io::Error::other("the table inet hcl has no rule")) }
+}
+
+/// A table of the family `inet`, as `nft` writes it.
+///
+/// # Errors
+///
+/// What `nft` says; [`io::ErrorKind::NotFound`] where the table is not there.
+pub(super) fn list(table: &str) -> io::Result<String> {
+    let output = Command::new("nft").args(["list", "table", "inet", table]).env("LC_ALL", "C").output().map_err(missing)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+    Err(complaint(&output.stderr))
 }
 
 fn path(family: &str, interface: &str, name: &str) -> PathBuf {
@@ -137,7 +145,6 @@ fn path(family: &str, interface: &str, name: &str) -> PathBuf {
     ["/proc/sys/net", family, "conf", interface, name].iter().collect()
 }
 
-/// Makes a setting `value`; whether it was another one.
 /// Switches IPv6 of an interface off, in a kernel that has it.
 pub(super) fn silence_ipv6(interface: &str) -> io::Result<()> {
     if fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
@@ -146,6 +153,7 @@ pub(super) fn silence_ipv6(interface: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a setting `value`; whether it was another one.
 fn setting(family: &str, interface: &str, name: &str, value: &str) -> io::Result<bool> {
     let path = path(family, interface, name);
     if fs::read_to_string(&path)?.trim() == value {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -31,6 +32,19 @@ pub struct Container {
     /// Its labels.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    ports: Vec<Port>,
+}
+
+/// A port of a container; without `PublicPort` nobody outside reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Port {
+    #[serde(rename = "IP")]
+    address: Option<IpAddr>,
+    public_port: Option<u16>,
+    #[serde(rename = "Type")]
+    protocol: String,
 }
 
 impl Container {
@@ -38,6 +52,16 @@ impl Container {
     pub fn name(&self) -> &str {
         let one = self.names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
         one.unwrap_or(&self.id)
+    }
+
+    /// The TCP ports of its node that lead to it from other machines, by number.
+    pub fn ports(&self) -> Vec<u16> {
+        let outside = |port: &&Port| port.protocol == "tcp" && port.address.is_some_and(|address| !address.is_loopback());
+        let mut ports: Vec<_> = self.ports.iter().filter(outside).filter_map(|port| port.public_port).collect();
+        // Each once for IPv4 and once for IPv6.
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     /// Whether it is one of ours.

@@ -213,6 +213,18 @@ impl Engine {
         self.delete(&format!("removing node {id}"), &format!("/nodes/{}?force=true", encode(id)))
     }
 
+    /// Removes the entry of a node that comes back no more; whether it is gone. A manager has to become a worker first, which takes a moment.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer or refuses, as when too few managers would be left.
+    pub fn forget_node(&self, node: &Node) -> Result<bool, Error> {
+        if node.manager.is_some() || node.role == NodeRole::Manager {
+            return self.set_role(&node.id, NodeRole::Worker).map(|_| false);
+        }
+        self.remove_node(&node.id).map(|()| true)
+    }
+
     fn update_node(&self, id: &str, doing: &str, change: impl Fn(&mut Value)) -> Result<bool, Error> {
         retried(|| {
             let path = format!("/nodes/{}", encode(id));

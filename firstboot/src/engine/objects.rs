@@ -79,8 +79,12 @@ pub struct Service {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its image, as the managers keep it: with a digest where a registry was asked. Empty for plugins.
+    pub image: String,
     /// How many of its tasks run, of how many; none from an engine that does not say.
     pub tasks: Option<(u64, u64)>,
+    /// The TCP ports at which every node answers for it, by number.
+    pub ports: Vec<u16>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +93,36 @@ struct RawService {
     #[serde(rename = "ID")]
     id: String,
     spec: ServiceSpec,
+    #[serde(default)]
+    endpoint: Endpoint,
     service_status: Option<ServiceStatus>,
+}
+
+/// What the managers gave it; what was asked for may leave the number open.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Endpoint {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    ports: Vec<Port>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Port {
+    protocol: String,
+    published_port: u16,
+    publish_mode: String,
+}
+
+impl Endpoint {
+    /// Those of the routing mesh; one published as `host` answers where its container runs, and stands there.
+    fn of_every_node(self) -> Vec<u16> {
+        let on_all = |port: &Port| port.protocol == "tcp" && port.publish_mode == "ingress" && port.published_port != 0;
+        let mut ports: Vec<_> = self.ports.into_iter().filter(on_all).map(|port| port.published_port).collect();
+        ports.sort_unstable();
+        ports
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,6 +131,21 @@ struct ServiceSpec {
     name: String,
     #[serde(default, deserialize_with = "null_is_empty")]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    task_template: TaskTemplate,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TaskTemplate {
+    container_spec: Option<TaskContainer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TaskContainer {
+    #[serde(default)]
+    image: String,
 }
 
 #[derive(Deserialize)]
@@ -159,10 +207,12 @@ impl Engine {
     /// The engine does not answer, this node is no manager, or the managers are no majority.
     pub fn services(&self) -> Result<Vec<Service>, Error> {
         let all: Vec<RawService> = self.get("listing services", "/services?status=true")?;
-        let service = |RawService { id, spec, service_status }| Service {
+        let service = |RawService { id, spec, endpoint, service_status }| Service {
             id,
             name: spec.name,
             labels: spec.labels,
+            image: spec.task_template.container_spec.map(|container| container.image).unwrap_or_default(),
+            ports: endpoint.of_every_node(),
             tasks: service_status.map(|ServiceStatus { running_tasks, desired_tasks }| (running_tasks, desired_tasks)),
         };
         Ok(all.into_iter().map(service).collect())

@@ -1,6 +1,7 @@
 //! Where the facts of `hcl health` come from: the status, netlink, nft, `/proc` and the files.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     net::Ipv4Addr,
@@ -40,6 +41,8 @@ pub struct Facts {
     pub dhcp_port: bool,
     /// Whether the firewall's table is there, or why not.
     pub guard: Result<(), String>,
+    /// Whom the firewall lets in to what the members have among themselves, or why nobody knows.
+    pub admitted: Result<BTreeSet<Ipv4Addr>, String>,
     /// Whether IPv6 is off on the cluster's interface; none where the kernel has none.
     pub ipv6_off: Option<bool>,
     /// Whether the state is there, whole, and can be written; or what is wrong and what to do.
@@ -72,6 +75,7 @@ impl Facts {
             hosts: fs::read_to_string(options.etc.join("hosts")).unwrap_or_default(),
             dhcp_port: fs::read_to_string("/proc/net/udp").is_ok_and(|table| holds(&table, 67)),
             guard: driver::guard_stands().map_err(|error| error.to_string()),
+            admitted: driver::admitted().map_err(|error| error.to_string()),
             ipv6_off: ipv6_off(&cluster),
             state: state(&options.state),
             services: services::Seen::gather(&options.run_dir),

@@ -9,13 +9,13 @@ use std::{
 
 use super::{Check, Found};
 use crate::{
-    consul,
+    consul::{self, catalog::Gossip},
     engine::{Engine, SwarmState},
     http::{Client, Stream},
     page,
     services::state::ServicesStatus,
     status::duration,
-    view::{Gossip, View},
+    view::View,
 };
 
 /// How long each of them may take to answer.
@@ -58,10 +58,16 @@ impl Seen {
             engine: version,
             swarm,
             swarm_nodes: nodes.map(|nodes| (nodes.iter().filter(|node| node.is_ready()).count(), nodes.len())),
-            consul: members.map(|members| (members.iter().filter(|member| member.alive).count(), members.len())),
+            consul: members.map(|members| (members.iter().filter(|member| member.state == Gossip::Alive).count(), members.len())),
             consul_leader: asked.leader().ok().flatten(),
             page: page_answers(),
         }
+    }
+
+    /// How many members the leader's ledger has; none where nobody leads, or nothing was heard of it.
+    pub(super) fn members(&self) -> Option<usize> {
+        let view = &self.program.as_ref()?.view;
+        view.leader.as_ref().map(|_| view.nodes.len())
     }
 
     /// Whether what they do has just changed.
@@ -134,7 +140,7 @@ fn swarm(seen: &Seen, _: u64, members: usize) -> Found {
     }
 }
 
-fn consul(seen: &Seen, _: u64, _: usize) -> Found {
+fn consul(seen: &Seen, _: u64, members: usize) -> Found {
     match (&seen.consul, seen.consul_leader) {
         (Err(error), _) => {
             Err(format!("Consul does not answer ({error}): `docker logs hcl-consul` says why, {RESTART} starts it"))
@@ -143,6 +149,10 @@ fn consul(seen: &Seen, _: u64, _: usize) -> Found {
         (Ok((alive, all)), Some(_)) if alive < all => {
             Err(format!("{alive} of {all} of Consul's nodes are alive: check the others, the page at port 8500 names them"))
         }
+        // After all were off Consul knows only those that came back.
+        (Ok((alive, _)), Some(_)) if *alive < members => Err(format!(
+            "{alive} of {members} members have a Consul that is alive: check the others, the page at port 8500 names them"
+        )),
         (Ok((alive, _)), Some(leader)) => Ok(format!("Consul answers, {alive} nodes alive, led from {leader}")),
     }
 }
@@ -216,7 +226,7 @@ pub(super) mod tests {
         assert_eq!(failed(|seen| seen.swarm_nodes = Some((3, 3))), ["swarm", "equal"]);
         assert_eq!(failed(|seen| seen.consul = Err("not there".into())), ["consul", "equal"]);
         assert_eq!(failed(|seen| seen.consul = Ok((2, 3))), ["consul"]);
-        assert_eq!(failed(|seen| seen.consul = Ok((1, 1))), ["equal"]);
+        assert_eq!(failed(|seen| seen.consul = Ok((1, 1))), ["consul", "equal"]);
         assert_eq!(failed(|seen| seen.consul_leader = None), ["consul"]);
         assert_eq!(failed(|seen| seen.page = Err("not there".into())), ["page"]);
     }

@@ -55,6 +55,7 @@ fn follower() -> Facts {
         hosts: "127.0.0.1\tlocalhost\n# master\n192.168.200.1\tmaster\n".into(),
         dhcp_port: true,
         guard: Ok(()),
+        admitted: Ok([LEADER, [192, 168, 200, 10].into(), OWN].into()),
         ipv6_off: Some(true),
         state: Ok(()),
         services: services::tests::well(),
@@ -83,6 +84,10 @@ fn without_vlan() -> Facts {
     let status = status(&mut facts);
     (status.vlan, status.cluster_interface) = (None, Some("eth0".into()));
     facts
+}
+
+fn admitted(facts: &mut Facts) -> &mut BTreeSet<Ipv4Addr> {
+    facts.admitted.as_mut().unwrap()
 }
 
 fn status(facts: &mut Facts) -> &mut Status {
@@ -176,6 +181,31 @@ const BREAKS: &[Break] = &[
     ("hosts", follower, |facts| facts.hosts = "192.168.200.9 master\n".into(), "`master` at 192.168.200.9"),
     ("guard", follower, |facts| facts.guard = Err("no table".into()), "other networks (no table): `sudo systemctl restart"),
     ("guard", follower, clash, "since this machine has 192.168.200.78"),
+    ("members", follower, |facts| facts.admitted = Err("no table".into()), "among themselves (no table): `sudo systemctl"),
+    (
+        "members",
+        follower,
+        |facts| {
+            admitted(facts).insert(STRAY);
+        },
+        "lets in 192.168.200.78, which is no member",
+    ),
+    (
+        "members",
+        follower,
+        |facts| {
+            admitted(facts).remove(&OWN);
+        },
+        "keeps the member 192.168.200.77 off",
+    ),
+    (
+        "members",
+        leading,
+        |facts| {
+            admitted(facts).remove(&LEADER);
+        },
+        "keeps the member 192.168.200.1 off",
+    ),
     ("ipv6", follower, |facts| facts.ipv6_off = Some(false), "IPv6 is on for eth0.200"),
     ("state", follower, |facts| facts.state = Err("cannot be written".into()), "cannot be written"),
     ("kernel", follower, |facts| facts.lacks = vec!["no VXLAN".into(), "no IPVS".into()], "no VXLAN; no IPVS"),
@@ -313,4 +343,15 @@ fn a_kernel_without_ipv6() {
 fn lines() {
     assert_eq!(Check::new("a", Ok("good".into())).to_string(), "[PASS] good");
     assert_eq!(Check::new("a", Err("bad: do this".into())).to_string(), "[FAIL] bad: do this");
+}
+
+/// After all boards were off: this follower heard of one other, and so did Consul; the leader's ledger has a third one.
+#[test]
+fn who_belongs_says_the_ledger() {
+    let mut facts = follower();
+    let view = &mut facts.services.program.as_mut().unwrap().view;
+    view.leader = Some("node-1".into());
+    view.nodes = vec![Default::default(); 3];
+    let failed: Vec<_> = checks(&facts).into_iter().filter(|check| !check.pass).map(|check| check.name).collect();
+    assert_eq!(failed, ["swarm", "consul", "equal"]);
 }

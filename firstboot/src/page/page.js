@@ -82,15 +82,27 @@ function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/** The address of another node's page from where we are; none where nothing says how it could be reached. */
-function elsewhere(node, view) {
+/** What to call a node from where we are; none where nothing says how it could be reached. */
+function hostOf(node, view) {
   const here = location.hostname;
-  const port = location.port ? `:${location.port}` : "";
-  if (/\.local\.?$/.test(here)) return `http://${node.name}.local${port}/`;
-  if (here === "master" || view.nodes.some((one) => one.name === here)) return `http://${node.name}${port}/`;
+  if (node.name === view.served_by) return here;
+  if (/\.local\.?$/.test(here)) return `${node.name}.local`;
+  if (here === "master" || view.nodes.some((one) => one.name === here)) return node.name;
   const network = (address) => address.split(".").slice(0, 3).join(".");
-  if (/^[\d.]+$/.test(here) && network(here) === network(node.address)) return `http://${node.address}${port}/`;
-  return null;
+  return /^[\d.]+$/.test(here) && network(here) === network(node.address) ? node.address : null;
+}
+
+/** The address of another node's page from where we are. */
+function elsewhere(node, view) {
+  const host = hostOf(node, view);
+  return host && `http://${host}${location.port ? `:${location.port}` : ""}/`;
+}
+
+/** Ports of something as links to `host`; as text where nobody can say what that is called here. */
+function showPorts(list, ports, host, what) {
+  const create = (port) =>
+    host ? make("a", { href: `http://${host}:${port}/`, "aria-label": `${what} at port ${port}` }, `:${port}`) : make("span", {}, `:${port}`);
+  sync(list, ports, (port) => `${host}:${port}`, create, () => {});
 }
 
 // ---- Nodes ------------------------------------------------------------------------------------------------------------------
@@ -192,7 +204,9 @@ function updateNode(item, node, view) {
   const how = away ? ", as last heard" : running === all ? "" : `, ${running} running`;
   say(p.containersTitle, `${count(all, "container")}${how}`);
   p.containersBox.hidden = all === 0;
-  sync(p.containers, engine.containers, (one) => one.name, createContainer, updateContainer);
+  // What ran on a node that is away answers nobody.
+  const host = away ? null : hostOf(node, view);
+  sync(p.containers, engine.containers, (one) => one.name, createContainer, (item, one) => updateContainer(item, one, host));
   const failed = node.checks.filter((check) => !check.pass).length;
   say(p.checksTitle, failed ? `${count(node.checks.length, "check")}, ${failed} failed` : `${count(node.checks.length, "check")} passed`);
   p.checksBox.hidden = away || node.checks.length === 0;
@@ -225,15 +239,17 @@ function createContainer() {
   item.name = make("span");
   item.image = make("span", { class: "of" });
   item.status = make("span", { class: "of" });
-  item.append(make("span", { class: "dot", "aria-hidden": "true" }), item.name, item.image, item.status);
+  item.ports = make("span", { class: "of ports" });
+  item.append(make("span", { class: "dot", "aria-hidden": "true" }), item.name, item.image, item.status, item.ports);
   return item;
 }
 
-function updateContainer(item, container) {
+function updateContainer(item, container, host) {
   mark(item, "state", container.state);
   say(item.name, container.system ? `${container.name}, part of the cluster` : container.name);
   say(item.image, container.image);
   say(item.status, container.status || container.state);
+  showPorts(item.ports, container.ports, host, container.name);
 }
 
 function updateCheck(item, check) {
@@ -259,8 +275,7 @@ function updateService(item, service) {
   say(item.count, `${service.running} of ${service.wanted} run`);
   mark(item, "short", service.running < service.wanted);
   // Every node answers at a published port.
-  const create = (port) => make("a", { href: `http://${location.hostname}:${port}/`, "aria-label": `${service.name} at port ${port}` }, `:${port}`);
-  sync(item.ports, service.ports, String, create, () => {});
+  showPorts(item.ports, service.ports, location.hostname, service.name);
 }
 
 /** What stays of a problem while its figures change. */

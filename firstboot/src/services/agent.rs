@@ -79,6 +79,11 @@ impl Agent {
         plan::Consul::Up { server, led, tokens: self.tokens }
     }
 
+    /// Whether it has the data of a server.
+    pub(super) fn has_data(&self) -> bool {
+        raft::has_state(&Path::new(STATE).join("data"))
+    }
+
     /// Writes its files and has its container run. One that runs with other files is replaced.
     ///
     /// # Errors

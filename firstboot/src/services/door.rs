@@ -45,6 +45,8 @@ pub(super) struct Leading {
     pub(super) serving: Vec<Serving>,
     /// Who shall be a server.
     pub(super) wanted: Vec<NodeId>,
+    /// Of those that asked, whom Consul's servers do not count.
+    pub(super) cleared: Vec<NodeId>,
     /// Whether this node's clock is trusted.
     pub(super) clock: bool,
     pub(super) view: View,
@@ -163,7 +165,7 @@ fn answer(request: &Request, peer: &Peer, exporter: &Exporter, caller: &Caller, 
             if let Err(refused) = recognise(peer, from, &leading.members) {
                 return Response::refusal(403, &refused.to_string());
             }
-            let Ok(report) = serde_json::from_slice::<Report>(&request.body) else {
+            let Ok(mut report) = serde_json::from_slice::<Report>(&request.body) else {
                 return Response::refusal(400, "no report");
             };
             if report.incarnation != leading.incarnation {
@@ -171,10 +173,13 @@ fn answer(request: &Request, peer: &Peer, exporter: &Exporter, caller: &Caller, 
             }
             let told = Told {
                 serve: leading.wanted.contains(&peer.node()),
+                cleared: report.empty && leading.cleared.contains(&peer.node()),
                 servers: leading.serving.clone(),
                 clock,
                 view: leading.view.clone(),
             };
+            // Who has its answer asks no more: its server may be up with the next look.
+            report.empty &= !told.cleared;
             hall.reports.insert(peer.node(), (Instant::now(), report));
             json(&told)
         }

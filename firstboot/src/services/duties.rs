@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    anew::{self, CARD_LABEL, Card},
     door::{self, Hall, Leading, Shared},
     kept::Server,
     report::Report,
@@ -35,6 +36,8 @@ const SLOWLY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     wanted: Vec<NodeId>,
+    /// Of those that asked, whom Consul's servers do not count.
+    cleared: Vec<NodeId>,
     token: Option<Token>,
     looked: Option<Instant>,
     established: bool,
@@ -69,10 +72,12 @@ impl Duties {
                 Vec::new()
             }
         };
-        if self.looked.is_none_or(|at| now >= at + SLOWLY) {
+        let slowly = self.looked.is_none_or(|at| now >= at + SLOWLY);
+        if slowly {
             self.looked = Some(now);
             note(self.look_slowly(&lead, &reports, &nodes));
         }
+        note(self.clear(slowly, &lead, &reports).map_err(|error| error.to_string()));
         note(self.promote(&lead, &reports, &nodes));
         let view = self.view(frame, &lead, &reports, &nodes);
         let managers = nodes.iter().filter(|node| node.manager.is_some() && node.is_ready());
@@ -92,6 +97,7 @@ impl Duties {
             managers,
             serving,
             wanted: self.wanted.clone(),
+            cleared: self.cleared.clone(),
             clock: lead.clock,
             view,
         });
@@ -146,9 +152,52 @@ impl Duties {
                 () if self.wanted.contains(id) => "server",
                 () => "member",
             };
-            let labels = [("hcl.role", role), ("hcl.arch", report.node.arch.as_str())];
+            let card = id.to_string();
+            let labels = [("hcl.role", role), ("hcl.arch", report.node.arch.as_str()), (CARD_LABEL, card.as_str())];
             lead.engine.set_labels(&node.id, &labels).map_err(|error| error.to_string())?;
         }
+        self.forget_old_entries(lead, reports, nodes)
+    }
+
+    /// Takes out of the swarm what cards had in it before they came back as others.
+    fn forget_old_entries(
+        &self,
+        lead: &Lead<'_>,
+        reports: &BTreeMap<NodeId, (Instant, Report)>,
+        nodes: &[Node],
+    ) -> Result<(), String> {
+        let fresh = reports.iter().filter(|(_, (at, _))| at.elapsed() < SILENT);
+        let card = |(node, (_, report)): (&NodeId, &(Instant, Report))| Card {
+            node: *node,
+            name: report.node.name.clone(),
+            swarm_id: report.swarm_id.clone(),
+        };
+        let cards: Vec<_> = fresh.map(card).collect();
+        for old in anew::old_entries(nodes, &cards) {
+            if lead.engine.forget_node(old).map_err(|error| error.to_string())? {
+                println!("took {} out of the swarm, {}: that card is in it anew", old.id, old.host_name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has Consul's servers count nobody who must not be counted: see [`Client::clear_peers`].
+    fn clear(
+        &mut self,
+        slowly: bool,
+        lead: &Lead<'_>,
+        reports: &BTreeMap<NodeId, (Instant, Report)>,
+    ) -> Result<(), consul::Error> {
+        let answers = |node: NodeId| reports.get(&node).is_some_and(|(at, _)| at.elapsed() < SILENT);
+        let asks = reports.iter().filter(|(node, (_, report))| answers(**node) && report.empty);
+        let empty: Vec<_> = asks.map(|(node, _)| *node).collect();
+        self.cleared.clear();
+        // Without the list nobody is unwanted.
+        if self.wanted.is_empty() || empty.is_empty() && !slowly {
+            return Ok(());
+        }
+        lead.consul.clear_peers(&self.wanted, answers, &empty)?;
+        self.cleared = empty;
         Ok(())
     }
 
@@ -167,7 +216,11 @@ impl Duties {
             wanted if lead.alone && wanted != [lead.own] => Some(vec![lead.own]),
             // A second server may come to lead: it needs the addresses of all.
             _ if lead.consul.value(LEDGER, Freshness::Consistent)?.is_none() => None,
-            wanted => plan(wanted, lead.members.len(), MOST, &healthy),
+            wanted => {
+                let answers = |node: NodeId| reports.get(&node).is_some_and(|(at, _)| at.elapsed() < SILENT);
+                anew::replaced(wanted, &lead.members, &healthy, answers)
+                    .or_else(|| plan(wanted, lead.members.len(), MOST, &healthy))
+            }
         };
         let Some(decided) = decided else { return Ok(()) };
         if lead.consul.want_servers(&decided, condition)? {
@@ -232,7 +285,7 @@ fn services(engine: &Engine) -> Vec<view::Service> {
         .into_iter()
         .map(|service| {
             let (running, wanted) = service.tasks.unwrap_or_default();
-            view::Service { name: service.name, running, wanted, ..view::Service::default() }
+            view::Service { name: service.name, image: view::image(&service.image), running, wanted, ports: service.ports }
         })
         .collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));

@@ -5,7 +5,7 @@ use crate::{
     identity::NodeId,
     record::MemberEntry,
     status::{MemberStatus, Status},
-    view::View,
+    view::{self, View},
 };
 
 /// The place; none while the node has no address in a cluster.
@@ -20,7 +20,6 @@ pub(super) fn of(status: &Status) -> Option<Place> {
         address: status.address?,
         leads,
         leader: if leads { None } else { leader(status).map(|leader| leader.address) },
-        members: status.members.len(),
     })
 }
 
@@ -63,6 +62,30 @@ pub(super) fn leading(status: &Status) -> Option<NodeId> {
     if status.role == "leader" { status.node.parse().ok() } else { leader(status).map(|leader| leader.node) }
 }
 
+/// What a node without a leader's view can say of the others: who they are, and when it heard them. `own` is itself.
+pub(super) fn nodes(status: &Status, own: &view::Node, now_ms: u64) -> Vec<view::Node> {
+    let node = |member: &MemberStatus| {
+        if member.node == own.id {
+            return own.clone();
+        }
+        view::Node {
+            name: member.name.clone(),
+            id: member.node.clone(),
+            address: member.address.to_string(),
+            // Of those that were heard Consul's gossip says more.
+            state: if member.heard_uptime_ms.is_some() { view::State::Starting } else { view::State::Silent },
+            heard_ms_ago: member.heard_uptime_ms.map(|heard| now_ms.saturating_sub(heard)),
+            ..view::Node::default()
+        }
+    };
+    let mut nodes: Vec<_> = status.members.iter().map(node).collect();
+    if !status.members.iter().any(|member| member.node == own.id) {
+        nodes.push(own.clone());
+    }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +116,7 @@ mod tests {
         assert_eq!((place.leads, place.leader), (false, Some([192, 168, 200, 11].into())));
         assert_eq!(leader(&status("follower")).unwrap().node.to_string(), format!("{:032x}", 11));
         let place = of(&status("leader")).unwrap();
-        assert_eq!((place.leads, place.leader, place.members), (true, None, 2));
+        assert_eq!((place.leads, place.leader), (true, None));
         assert_eq!(members(&status("leader")).len(), 2);
     }
 
@@ -113,6 +136,22 @@ mod tests {
         assert_eq!(leading(&own).unwrap().to_string(), own.node);
         assert_eq!(leading(&status("follower")).unwrap().to_string(), format!("{:032x}", 11));
         assert_eq!(leading(&Status { leader: None, ..status("none") }), None);
+    }
+
+    #[test]
+    fn who_belongs_without_a_leader() {
+        let mut status = status("follower");
+        let own =
+            view::Node { name: "node-a".into(), id: format!("{:032x}", 10), state: view::State::Ready, ..view::Node::default() };
+        let seen = |status: &Status| {
+            nodes(status, &own, 50_000).into_iter().map(|node| (node.name, node.state, node.heard_ms_ago)).collect::<Vec<_>>()
+        };
+        let expected = |state, ago| [("node-a".to_owned(), view::State::Ready, None), ("node-b".to_owned(), state, ago)];
+        assert_eq!(seen(&status), expected(view::State::Silent, None));
+        status.members[1].heard_uptime_ms = Some(40_000);
+        assert_eq!(seen(&status), expected(view::State::Starting, Some(10_000)));
+        // Before it knows itself.
+        assert_eq!(nodes(&Status::default(), &own, 0), std::slice::from_ref(&own));
     }
 
     #[test]

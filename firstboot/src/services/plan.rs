@@ -32,6 +32,10 @@ pub struct Seen {
     pub engine: Engine,
     /// Consul's container on this node.
     pub consul: Consul,
+    /// Whether this node has the data of a Consul server.
+    pub data: bool,
+    /// Whether the leader has said that Consul's servers do not count this node, or not any more.
+    pub cleared: bool,
     /// What the leader answered when it was asked to take this node in.
     pub answer: Option<Answer>,
     /// Whether this node is to be a server, as the leader last said.
@@ -51,8 +55,6 @@ pub struct Place {
     pub leads: bool,
     /// Where the leader is to be asked, if another node leads.
     pub leader: Option<Ipv4Addr>,
-    /// How many members there are, itself included.
-    pub members: usize,
 }
 
 /// The engine.
@@ -139,6 +141,9 @@ pub enum Step {
         /// As the first one, which elects itself.
         bootstrap: bool,
     },
+    /// Have the leader make sure that Consul's servers do not count this node. A server without its data that comes back as itself would
+    /// vote again as if it had not voted.
+    ClearVote,
     /// Make Consul's policies and tokens.
     BootstrapConsul,
     /// The node is in, as it should be.
@@ -157,6 +162,7 @@ impl std::fmt::Display for Step {
             Self::JoinSwarm { .. } => f.write_str("joining the swarm"),
             Self::StartConsul { server: true, .. } => f.write_str("starting Consul, a server"),
             Self::StartConsul { server: false, .. } => f.write_str("starting Consul"),
+            Self::ClearVote => f.write_str("asking the leader to take back the vote of a Consul server without data"),
             Self::BootstrapConsul => f.write_str("making Consul's tokens"),
             Self::Settled => f.write_str("in, as it should be"),
         }
@@ -181,7 +187,7 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
         Progress::Recovering => Step::Wait("the leader's role"),
         Progress::None if place.leads => Step::Keep(Progress::Founding { swarm: false, consul: false }),
         Progress::None => join(place, seen, swarm, false),
-        Progress::Founding { swarm: done, consul } => found(seen, swarm, done, consul),
+        Progress::Founding { swarm: done, consul } => found(place, seen, swarm, done, consul),
         Progress::Joined { server } => {
             match (seen.serve, swarm) {
                 (Some(serve), _) if serve != server => Step::Keep(Progress::Joined { server: serve }),
@@ -193,8 +199,10 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
     }
 }
 
-fn found(seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> Step {
+fn found(place: &Place, seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> Step {
     match swarm {
+        // Others went on with it, and one of them leads.
+        Swarm::None if initialised && place.leader.is_some() => return join(place, seen, swarm, true),
         Swarm::None if initialised => return Step::Wait("`sudo hcl recover`: the swarm's state on this card is lost"),
         Swarm::None => return Step::InitSwarm,
         Swarm::Pending => return Step::Wait("the swarm"),
@@ -207,7 +215,11 @@ fn found(seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> S
         Consul::Up { server: true, led: true, tokens: false } => Step::BootstrapConsul,
         Consul::Up { server: true, .. } if bootstrapped => Step::Settled,
         Consul::Up { server: true, .. } => Step::Keep(Progress::Founding { swarm: true, consul: true }),
-        Consul::Up { server: false, .. } | Consul::Down => Step::StartConsul { server: true, bootstrap: !bootstrapped },
+        Consul::Up { server: false, .. } | Consul::Down if !bootstrapped => Step::StartConsul { server: true, bootstrap: true },
+        Consul::Up { server: false, .. } | Consul::Down if !seen.data && !seen.cleared && place.leader.is_none() => {
+            Step::Wait("`sudo hcl recover`, or a leader: Consul's data on this card are lost")
+        }
+        Consul::Up { server: false, .. } | Consul::Down => start(seen, true),
     }
 }
 
@@ -222,11 +234,16 @@ fn join(place: &Place, seen: &Seen, swarm: &Swarm, server: bool) -> Step {
 
 fn run_consul(seen: &Seen, server: bool) -> Step {
     match seen.consul {
-        Consul::Up { server: runs, .. } if runs != server => Step::StartConsul { server, bootstrap: false },
-        Consul::Down => Step::StartConsul { server, bootstrap: false },
+        Consul::Up { server: runs, .. } if runs != server => start(seen, server),
+        Consul::Down => start(seen, server),
         Consul::Up { led: false, .. } => Step::Wait("Consul's servers"),
         Consul::Up { .. } => Step::Settled,
     }
+}
+
+/// A member's Consul, or that of a server that there is already.
+fn start(seen: &Seen, server: bool) -> Step {
+    if server && !seen.data && !seen.cleared { Step::ClearVote } else { Step::StartConsul { server, bootstrap: false } }
 }
 
 #[cfg(test)]

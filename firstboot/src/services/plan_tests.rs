@@ -7,11 +7,19 @@ const LEADER: Ipv4Addr = Ipv4Addr::new(192, 168, 200, 1);
 
 fn place(leads: bool) -> Place {
     let leader = (!leads).then_some(LEADER);
-    Place { incarnation: ONE, node: NODE, address: [192, 168, 200, 10].into(), leads, leader, members: 3 }
+    Place { incarnation: ONE, node: NODE, address: [192, 168, 200, 10].into(), leads, leader }
 }
 
 fn seen(leads: bool) -> Seen {
-    Seen { place: Some(place(leads)), engine: Engine::Up(Swarm::None), consul: Consul::Down, answer: None, serve: None }
+    Seen {
+        place: Some(place(leads)),
+        engine: Engine::Up(Swarm::None),
+        consul: Consul::Down,
+        data: false,
+        cleared: false,
+        answer: None,
+        serve: None,
+    }
 }
 
 fn answer() -> Answer {
@@ -67,9 +75,12 @@ impl World {
             Step::Ask(_) => (self.seen.answer, self.seen.serve) = (Some(answer()), Some(serve)),
             Step::JoinSwarm { .. } => self.seen.engine = Engine::Up(Swarm::In),
             Step::StartConsul { server, bootstrap } => {
+                assert!(!server || *bootstrap || self.seen.data || self.seen.cleared, "it would vote twice");
                 self.bootstrapped += u32::from(*bootstrap);
+                (self.seen.data, self.seen.cleared) = (self.seen.data || *server, false);
                 self.seen.consul = Consul::Up { server: *server, led: false, tokens: !bootstrap };
             }
+            Step::ClearVote => self.seen.cleared = true,
             Step::BootstrapConsul => {
                 if let Consul::Up { tokens, .. } = &mut self.seen.consul {
                     *tokens = true;
@@ -155,6 +166,35 @@ fn a_server_whose_swarm_is_lost_joins_again_and_a_founder_does_not() {
     founder.settle(false);
     founder.seen.engine = Engine::Up(Swarm::None);
     assert!(matches!(next(&founder.kept, &founder.seen), Step::Wait(what) if what.contains("recover")));
+    // Unless others went on with it.
+    founder.seen.place = Some(place(false));
+    let steps = founder.settle(true);
+    assert!(matches!(steps[..2], [Step::Ask(_), Step::JoinSwarm { .. }]), "{steps:?}");
+    assert_eq!((founder.initialised, founder.kept.progress), (1, Progress::Founding { swarm: true, consul: true }));
+}
+
+#[test]
+fn a_server_without_its_data_asks_for_its_vote_first() {
+    let mut world = World::new(false);
+    world.settle(false);
+    world.seen.serve = Some(true);
+    let steps = world.settle(true);
+    assert!(steps.contains(&Step::ClearVote), "nobody knows whether it was one before: {steps:?}");
+    world.seen.consul = Consul::Down;
+    assert!(!world.settle(true).contains(&Step::ClearVote), "it has its data");
+    (world.seen.consul, world.seen.data) = (Consul::Down, false);
+    let steps = world.settle(true);
+    assert_eq!(steps[..2], [Step::ClearVote, Step::StartConsul { server: true, bootstrap: false }], "{steps:?}");
+
+    // A founder asks whoever leads now, and waits for a person where nobody does.
+    let mut founder = World::new(true);
+    founder.settle(false);
+    (founder.seen.consul, founder.seen.data) = (Consul::Down, false);
+    assert!(matches!(next(&founder.kept, &founder.seen), Step::Wait(what) if what.contains("recover")));
+    founder.seen.place = Some(place(false));
+    let steps = founder.settle(false);
+    assert_eq!(steps[..2], [Step::ClearVote, Step::StartConsul { server: true, bootstrap: false }], "{steps:?}");
+    assert_eq!(founder.bootstrapped, 1);
 }
 
 #[test]
@@ -204,7 +244,7 @@ fn recovering(server: bool) -> World {
     let mut world = World::new(false);
     world.settle(server);
     (world.manager, world.kept_data) = (server, server);
-    world.kept = Kept { progress: Progress::Recovering, alone: true, ..Kept::new(TWO) };
+    world.kept = Kept { progress: Progress::Recovering, alone: true, ..Kept::new(TWO, NODE) };
     let place = world.seen.place.as_mut().unwrap();
     (place.incarnation, place.leads, place.leader) = (TWO, true, None);
     world

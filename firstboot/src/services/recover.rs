@@ -84,7 +84,7 @@ pub fn plan(facts: &Facts, random: [u8; 16]) -> Result<Recovery, String> {
             replaces: Some(membership.incarnation),
             ..membership.clone()
         },
-        kept: Kept { progress: Progress::Recovering, alone: true, ..Kept::new(incarnation) },
+        kept: Kept { progress: Progress::Recovering, alone: true, ..Kept::new(incarnation, record.node) },
         lines,
     })
 }

@@ -19,6 +19,9 @@ pub struct Report {
     pub swarm_id: Option<String>,
     /// It runs a Consul server.
     pub serves: bool,
+    /// It is to run a Consul server and has no data of one: it waits for [`Told::cleared`].
+    #[serde(default)]
+    pub empty: bool,
     /// It is in, and all of it runs: a candidate for a server.
     pub settled: bool,
     /// It holds something of a user's.
@@ -33,6 +36,8 @@ pub struct Report {
 pub struct Told {
     /// Whether the node is to be a server.
     pub serve: bool,
+    /// Consul's servers do not count it, or not any more: only said to one that asked.
+    pub cleared: bool,
     /// The servers that there are, for the next start.
     pub servers: Vec<Server>,
     /// The cluster's time, in seconds since 1970, where the leader's clock is trusted.
@@ -48,15 +53,4 @@ pub struct Leader {
     pub node: crate::identity::NodeId,
     /// Its own address, which stays when the role moves.
     pub address: Ipv4Addr,
-}
-
-/// What the page shows of a container.
-pub(super) fn container(container: crate::engine::Container) -> view::Container {
-    view::Container {
-        name: container.name().to_owned(),
-        system: container.is_ours(),
-        image: container.image,
-        state: container.state,
-        status: container.status,
-    }
 }

@@ -1,7 +1,8 @@
 //! The leader's role: this node's part in Consul's lock, told to `hcl-firstboot run` over its socket.
 //!
 //! Two threads. One stands for the lock while this node is a server, and tells what becomes of it; the other one takes ledgers to be
-//! kept by the quorum. Nothing here decides who leads on the wire: a grant that is not renewed ends there by itself.
+//! kept by the quorum. Nothing here decides who leads on the wire: a grant that is not renewed ends there by itself. A node that holds
+//! the lock and does not come to lead gives it back, so that another one can.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -9,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -36,19 +37,55 @@ const LONGEST: u64 = 1 << 20;
 /// The longest that the lock's thread sleeps: it looks then whether it shall still stand.
 const NAP: Duration = Duration::from_secs(1);
 
+/// How long a node may hold the lock before it leads: ten seconds until the leader before has lost the address, some probes, a slow
+/// card; and then enough for all of it to happen once more.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+/// For how long one that gave the lock back leaves it to others.
+pub const REST: Duration = Duration::from_secs(60);
+
 /// What the node stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub struct Candidate {
     /// What Consul calls it.
-    pub(super) name: String,
-    pub(super) owner: Owner,
-    pub(super) incarnation: Incarnation,
+    pub name: String,
+    /// What the lock shall say of it.
+    pub owner: Owner,
+    /// The founding that it belongs to.
+    pub incarnation: Incarnation,
 }
 
 /// The role, as far as this process has to do with it.
 #[derive(Debug)]
-pub(super) struct Role {
+pub struct Role {
     shared: Arc<Shared>,
+    fit: Fit,
+}
+
+/// Whether this node is fit to lead: it is, unless it held the lock and nothing came of it.
+#[derive(Debug, Default)]
+struct Fit {
+    /// Since when it holds the lock and does not lead.
+    idle: Option<Instant>,
+    rests_until: Option<Instant>,
+}
+
+impl Fit {
+    /// Whether it stands at `now`, and whether it has just given up.
+    fn look(&mut self, holds: bool, leads: bool, now: Instant) -> (bool, bool) {
+        if self.rests_until.is_some_and(|until| now < until) {
+            return (false, false);
+        }
+        self.rests_until = None;
+        if leads || !holds {
+            self.idle = None;
+            return (true, false);
+        }
+        if now < *self.idle.get_or_insert(now) + PATIENCE {
+            return (true, false);
+        }
+        *self = Self { idle: None, rests_until: Some(now + REST) };
+        (false, true)
+    }
 }
 
 #[derive(Debug)]
@@ -77,27 +114,31 @@ impl Role {
     /// # Errors
     ///
     /// There can be no more threads.
-    pub(super) fn start(run_dir: &std::path::Path, client: Client) -> io::Result<Self> {
+    pub fn start(run_dir: &std::path::Path, client: Client) -> io::Result<Self> {
         let shared =
             Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), client, socket: run_dir.join(ROLE_SOCKET) });
         let of_lock = Arc::clone(&shared);
         thread::Builder::new().name("role-lock".to_owned()).spawn(move || of_lock.hold())?;
         let of_line = Arc::clone(&shared);
         thread::Builder::new().name("role-line".to_owned()).spawn(move || of_line.listen())?;
-        Ok(Self { shared })
+        Ok(Self { shared, fit: Fit::default() })
     }
 
-    /// Stands from now on, or does not.
-    pub(super) fn stand(&self, candidate: Option<Candidate>) {
+    /// Stands from now on, or does not; `leads` says whether this node leads on the wire. One that holds the lock for [`PATIENCE`] and
+    /// does not lead gives it back, for [`REST`]; whether it did so now.
+    pub fn stand(&mut self, candidate: Option<Candidate>, leads: bool, now: Instant) -> bool {
         let mut state = self.shared.lock();
+        let (fit, gave_up) = self.fit.look(state.held.is_some(), leads, now);
+        let candidate = candidate.filter(|_| fit);
         if state.candidate != candidate {
             state.candidate = candidate;
             self.shared.changed.notify_all();
         }
+        gave_up
     }
 
     /// The cluster holds something that a user would miss.
-    pub(super) fn establish(&self) {
+    pub fn establish(&self) {
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.established, true) {
             state.say(&json!({ "established": true }));
@@ -131,6 +172,7 @@ impl Shared {
             let wanted = self.lock().candidate.clone();
             if lock.as_ref().map(|(candidate, _)| candidate) != wanted.as_ref() {
                 if let Some((_, old)) = &mut lock {
+                    self.lock().held = None;
                     // On the wire first, then in Consul.
                     self.tell(old.stand(false), &None);
                     old.turn(&self.client, since_boot);
@@ -257,4 +299,37 @@ struct Replicate {
     seq: u64,
     index: Option<u64>,
     ledger: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_lead_leaves_it_to_others() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let (patience, rest) = (PATIENCE.as_secs(), REST.as_secs());
+        // (when, holds the lock, leads, stands, gave up)
+        let table = [
+            (0, false, false, true, false),
+            // It was granted the role, led, and lost the address for a while.
+            (100, true, false, true, false),
+            (100 + patience - 1, true, false, true, false),
+            (100 + patience, true, true, true, false),
+            (200, true, false, true, false),
+            (199 + patience, true, false, true, false),
+            (200 + patience, true, false, false, true),
+            // The lock's thread may not have given it back yet.
+            (201 + patience, true, false, false, false),
+            (199 + patience + rest, false, false, false, false),
+            (200 + patience + rest, false, false, true, false),
+            (300 + patience + rest, true, false, true, false),
+            (300 + 2 * patience + rest, true, false, false, true),
+        ];
+        let mut fit = Fit::default();
+        for (seconds, holds, leads, stands, gave_up) in table {
+            assert_eq!(fit.look(holds, leads, at(seconds)), (stands, gave_up), "at {seconds} s");
+        }
+    }
 }

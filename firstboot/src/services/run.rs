@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -15,18 +16,19 @@ use super::{
     duties::{Duties, Lead},
     host_key::HostFiles,
     images,
+    inventory::{self, Inventory},
     kept::{self, Kept, Progress, Server as Serving},
     orders::{self, Here, Orders},
     place, plan,
     plan::{Place, Seen, Step},
     recover,
-    report::{self, Report, Told},
+    report::{Report, Told},
     role::{Candidate, Role},
     state::ServicesStatus,
 };
 use crate::{
     config::NodeConfig,
-    consul::{catalog::State, lock::Owner},
+    consul::{self, catalog::State, lock::Owner},
     driver::Options,
     engine::{Engine, InitSwarm, JoinSwarm, Reviver, SwarmState},
     http::{Client, Server},
@@ -71,6 +73,7 @@ pub(super) struct Services {
     reviver: Reviver,
     revived: Option<Instant>,
     beaten: Option<Instant>,
+    inventory: Inventory,
     answer: Option<plan::Answer>,
     told: Option<(Instant, Told)>,
     /// What is being done, why it does not work, and since when.
@@ -98,7 +101,7 @@ impl Services {
     pub(super) fn new(options: Options, config: NodeConfig, key: ClusterKey, kept: Kept) -> Result<Self, String> {
         let agent = Agent::new(&key, images::reference(&options.etc, "consul")?)?;
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(crate::consul::SOCKET)));
+        let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
         let orders = Orders::new();
         orders::local::listen(&options.run_dir, Arc::clone(&orders), door::clock)
@@ -122,6 +125,7 @@ impl Services {
             reviver: Reviver::default(),
             revived: None,
             beaten: None,
+            inventory: Inventory::default(),
             answer: None,
             told: None,
             status: ServicesStatus::default(),
@@ -132,8 +136,13 @@ impl Services {
     pub(super) fn turn(&mut self) -> Duration {
         let status = Status::read(&self.options.run_dir).ok().flatten().filter(Status::is_alive);
         let place = status.as_ref().and_then(place::of);
+        if place.is_none() {
+            // Before anything that may take its time: who has no network leaves the role to others.
+            self.role.stand(None, false, Instant::now());
+        }
         if let (Some(status), Some(place)) = (&status, &place) {
             if let Err(wrong) = self.meet(status, place) {
+                self.role.stand(None, false, Instant::now());
                 return self.failed("its names", wrong);
             }
         }
@@ -141,7 +150,7 @@ impl Services {
         let step = plan::next(&self.kept, &seen);
         let look = status.zip(place).map(|(status, place)| Look { status, place, swarm });
         self.doing(&step);
-        let settled = step == Step::Settled;
+        let (settled, empty) = (step == Step::Settled, step == Step::ClearVote);
         let wait = match self.perform(step, look.as_ref()) {
             Ok(()) if settled => QUIET,
             Ok(()) => BUSY,
@@ -151,9 +160,8 @@ impl Services {
             }
         };
         if let Some(look) = &look {
-            self.attend(look, settled);
+            self.attend(look, settled, empty);
         } else {
-            self.role.stand(None);
             door::lock(&self.hall).give(None);
             self.orders.here(None);
             self.show(None);
@@ -193,8 +201,10 @@ impl Services {
             Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
-        let serve = self.told.as_ref().map(|(_, told)| told.serve);
-        (Seen { place, engine, consul, answer: self.answer.clone(), serve }, state)
+        let told = self.told.as_ref();
+        let cleared = told.is_some_and(|(at, told)| told.cleared && at.elapsed() < STALE);
+        let (data, serve) = (self.agent.has_data(), told.map(|(_, told)| told.serve));
+        (Seen { place, engine, consul, data, cleared, answer: self.answer.clone(), serve }, state)
     }
 
     fn perform(&mut self, step: Step, look: Option<&Look>) -> Result<(), String> {
@@ -202,7 +212,8 @@ impl Services {
         let engine = self.engine.as_ref();
         let need = || engine.ok_or_else(|| "the engine does not answer".to_owned());
         match step {
-            Step::Wait(_) | Step::Settled => Ok(()),
+            // The report that follows asks for it.
+            Step::Wait(_) | Step::ClearVote | Step::Settled => Ok(()),
             Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
             Step::Wipe => {
                 let engine = need()?.clone();
@@ -250,6 +261,12 @@ impl Services {
             }
             Step::StartConsul { server, bootstrap } => {
                 let engine = need()?.clone();
+                if server && !bootstrap && !self.agent.has_data() {
+                    // What may be left of them is no whole.
+                    self.agent.wipe(&engine)?;
+                    // It holds for this start only.
+                    self.told.iter_mut().for_each(|(_, told)| told.cleared = false);
+                }
                 let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
                 self.agent.start(&engine, &me.who, (server, bootstrap), &servers)
             }
@@ -268,7 +285,7 @@ impl Services {
     }
 
     /// What goes on beside the way in: the role, the leader's duties, reports, what did not come back.
-    fn attend(&mut self, look: &Look, settled: bool) {
+    fn attend(&mut self, look: &Look, settled: bool, empty: bool) {
         let Some((who, caller)) = self.me.as_ref().map(|me| (me.who.clone(), Arc::clone(&me.caller))) else { return };
         let view = self.told.as_ref().map(|(_, told)| &told.view);
         let (members, leader) = (place::all_members(&look.status, view), place::leading(&look.status));
@@ -283,16 +300,19 @@ impl Services {
             Progress::None | Progress::Recovering => false,
         };
         let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
-        self.role.stand(stands.then(|| Candidate {
+        let candidate = stands.then(|| Candidate {
             name: who.name.clone(),
             owner: Owner { node: who.node, address: who.address },
             incarnation: look.place.incarnation,
-        }));
+        });
+        if self.role.stand(candidate, look.place.leads, Instant::now()) {
+            println!("the role goes back to Consul, since this node does not come to lead: {}", look.status.phase_reason);
+        }
         self.revive();
         if settled {
             self.beat();
         }
-        let report = self.report(look, &who, settled);
+        let report = Report { empty, ..self.report(look, &who, settled) };
         if look.place.leads {
             self.lead(look, &who, report, settled);
         } else {
@@ -300,7 +320,7 @@ impl Services {
             if self.kept.progress != Progress::None {
                 self.call(look, &report);
             }
-            self.show(Some(&report));
+            self.show(Some((&look.status, &report.node)));
         }
         self.status.settled = settled;
         self.write();
@@ -309,8 +329,9 @@ impl Services {
     fn lead(&mut self, look: &Look, who: &Who, report: Report, settled: bool) {
         let Some(engine) = self.engine.clone().filter(|_| settled) else {
             door::lock(&self.hall).give(None);
-            return self.show(Some(&report));
+            return self.show(Some((&look.status, &report.node)));
         };
+        let node = report.node.clone();
         let lead = Lead {
             engine: &engine,
             consul: &self.agent.management(),
@@ -339,7 +360,7 @@ impl Services {
         }
         match view {
             Some(view) => self.publish(view),
-            None => self.show(None),
+            None => self.show(Some((&look.status, &node))),
         }
     }
 
@@ -360,20 +381,17 @@ impl Services {
         }
     }
 
-    fn report(&self, look: &Look, who: &Who, settled: bool) -> Report {
+    fn report(&mut self, look: &Look, who: &Who, settled: bool) -> Report {
         let mut node = view::Node { name: who.name.clone(), id: who.node.to_string(), ..view::Node::default() };
         node.address = who.address.to_string();
         node.heard_ms_ago = Some(0);
         view::host::describe(&mut node, &self.options.root);
-        let mut used = false;
         if let Some(engine) = &self.engine {
-            if let Ok(version) = engine.version() {
-                (node.engine.version, node.arch) = (version.version, version.arch);
-            }
+            let containers = engine.containers().unwrap_or_default();
+            self.inventory.look(engine, &containers, Instant::now());
+            (node.engine.version, node.arch) = (self.inventory.version.clone(), self.inventory.arch.clone());
             "running".clone_into(&mut node.engine.state);
-            node.engine.containers = engine.containers().unwrap_or_default().into_iter().map(report::container).collect();
-            node.engine.containers.sort_by(|a, b| a.name.cmp(&b.name));
-            used = engine.users_objects().unwrap_or(false);
+            node.engine.containers = inventory::shown(containers);
         } else {
             "down".clone_into(&mut node.engine.state);
         }
@@ -384,7 +402,7 @@ impl Services {
             _ => None,
         };
         let serves = settled && self.kept.is_server();
-        Report { incarnation: look.place.incarnation, swarm_id, serves, settled, used, node }
+        Report { incarnation: look.place.incarnation, swarm_id, serves, empty: false, settled, used: self.inventory.used, node }
     }
 
     fn revive(&mut self) {
@@ -427,7 +445,7 @@ impl Services {
     }
 
     /// Shows the leader's view, or, without one, what this node knows by itself.
-    fn show(&mut self, report: Option<&Report>) {
+    fn show(&mut self, known: Option<(&Status, &view::Node)>) {
         let told = self.told.as_ref().filter(|(at, _)| at.elapsed() < STALE).map(|(at, told)| (at.elapsed(), told));
         let view = match told {
             Some((age, told)) => {
@@ -437,7 +455,10 @@ impl Services {
                 }
                 view
             }
-            None => View { nodes: report.map(|report| report.node.clone()).into_iter().collect(), ..self.frame() },
+            None => View {
+                nodes: known.map(|(status, own)| place::nodes(status, own, uptime_ms())).unwrap_or_default(),
+                ..self.frame()
+            },
         };
         self.publish(view);
     }
@@ -446,7 +467,7 @@ impl Services {
         if let Some(me) = &self.me {
             view.served_by.clone_from(&me.who.name);
         }
-        if let Ok(seen) = view::consul::Seen::ask(&Client::unix(crate::consul::SOCKET), Duration::from_secs(2)) {
+        if let Ok(seen) = view::consul::Seen::ask(&consul::Client::new(consul::SOCKET, None).within(Duration::from_secs(2))) {
             seen.merge(&mut view);
         }
         view.problems = view::problems::problems(&view);

@@ -3,92 +3,50 @@
 //! The members come from the agent's own memory of the gossip (`/v1/agent/members`), so that they are right without a leader, sooner
 //! than the catalog, and at no cost to raft. Failed checks come from the catalog, whichever server has it (`stale`).
 
-use std::{collections::HashMap, time::Duration};
+use std::net::Ipv4Addr;
 
-use serde::{Deserialize, de::DeserializeOwned};
-
-use super::{Check, Consul, Gossip, Node, State, View};
-use crate::http::Client;
+use super::{Check, Consul, Gossip, State, View};
+use crate::consul::{
+    Client, Error,
+    catalog::{self, Member, REACHED},
+};
 
 /// A node that was heard by other means within this, in milliseconds, is there, whatever the gossip says.
 const FRESH_MS: u64 = 10_000;
-/// Consul's own check by gossip, which the members say better.
-const GOSSIP_CHECK: &str = "serfHealth";
 
 /// What an agent said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     members: Vec<Member>,
+    /// Where Consul's leader is.
+    leader: Option<Ipv4Addr>,
     /// Checks that fail, by node.
     failed: Vec<(String, Check)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Member {
-    name: String,
-    address: String,
-    consul: Consul,
-}
-
-/// An entry of `/v1/agent/members`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    name: String,
-    addr: String,
-    #[serde(default)]
-    tags: HashMap<String, String>,
-    status: u8,
-}
-
-/// An entry of `/v1/health/state/critical`.
-#[derive(Deserialize)]
-struct Critical {
-    #[serde(rename = "Node")]
-    node: String,
-    #[serde(rename = "CheckID")]
-    id: String,
-    #[serde(rename = "Output")]
-    output: String,
-}
-
 impl Seen {
-    /// Asks the agent, for `limit` at most an answer.
+    /// Asks the agent.
     ///
     /// # Errors
     ///
-    /// It does not say who its members are: one line. Leader and checks may be missing without that.
-    pub fn ask(client: &Client, limit: Duration) -> Result<Self, String> {
-        let entries: Vec<Entry> = ask(client, "/v1/agent/members", limit)?;
-        // The address of a leader is that of its raft port.
-        let leader = ask::<String>(client, "/v1/status/leader", limit).unwrap_or_default();
-        let leader = leader.rsplit_once(':').map(|(address, _)| address.trim_matches(['[', ']']));
-        let failed: Vec<Critical> = ask(client, "/v1/health/state/critical?stale", limit).unwrap_or_default();
-        let members = entries.into_iter().map(|Entry { name, addr, tags, status }| {
-            let server = tags.get("role").is_some_and(|role| role == "consul");
-            let consul = Consul { state: gossip(status), server, leader: server && leader == Some(&addr) };
-            Member { name, address: addr, consul }
-        });
-        let failed = failed.into_iter().filter(|check| check.id != GOSSIP_CHECK).map(|check| {
-            let line = check.output.split_whitespace().collect::<Vec<_>>().join(" ");
-            let line = if line.is_empty() { format!("Consul's check {} fails", check.id) } else { line };
-            (check.node, Check { name: check.id, pass: false, line: line.chars().take(400).collect() })
-        });
-        Ok(Self { members: members.collect(), failed: failed.collect() })
+    /// It does not say who its members are. Leader and checks may be missing without that.
+    pub fn ask(client: &Client) -> Result<Self, Error> {
+        let members = client.members()?;
+        let leader = client.leader().unwrap_or_default();
+        // The members say better who is reached.
+        let failed = client.failing().unwrap_or_default().into_iter().filter(|(_, check)| check.id != REACHED);
+        Ok(Self { members, leader, failed: failed.map(|(node, check)| (node, shown(check))).collect() })
     }
 
-    /// Adds it to `view`: members that it did not know, agents, failed checks, and who is away. Its leader is not ours: that is
-    /// whoever holds the lock.
+    /// Adds it to the nodes of `view`: agents, failed checks, and who is away. Who belongs to the cluster says the ledger and not the gossip,
+    /// which forgets who was off when all others were. Its leader is not ours either: that is whoever holds the lock.
     pub fn merge(&self, view: &mut View) {
-        for Member { name, address, consul } in &self.members {
-            let at = view.nodes.iter().position(|node| node.name == *name).unwrap_or_else(|| {
-                view.nodes.push(Node { name: name.clone(), address: address.clone(), ..Node::default() });
-                view.nodes.len() - 1
-            });
-            let node = &mut view.nodes[at];
-            node.consul = consul.clone();
+        for Member { name, address, state, server, .. } in &self.members {
+            let Some(node) = view.nodes.iter_mut().find(|node| node.name == *name) else { continue };
+            let leads = self.leader.is_some_and(|leader| leader.to_string() == *address);
+            node.consul = Consul { state: *state, server: *server, leader: *server && leads };
             let fresh = node.heard_ms_ago.is_some_and(|ago| ago <= FRESH_MS);
-            match consul.state {
+            match state {
                 Gossip::Failed if !fresh => node.state = State::Silent,
                 Gossip::Left if !fresh => node.state = State::Gone,
                 _ => {}
@@ -100,36 +58,22 @@ impl Seen {
                 node.checks.push(check.clone());
             }
         }
-        view.nodes.sort_by(|one, other| one.name.cmp(&other.name));
     }
 }
 
-/// serf's member status.
-fn gossip(status: u8) -> Gossip {
-    match status {
-        1 => Gossip::Alive,
-        2 => Gossip::Leaving,
-        3 => Gossip::Left,
-        4 => Gossip::Failed,
-        _ => Gossip::Unknown,
-    }
-}
-
-fn ask<T: DeserializeOwned>(client: &Client, path: &str, limit: Duration) -> Result<T, String> {
-    let response = client.request("GET", path, &[], None, limit).map_err(|error| error.to_string())?;
-    if !response.is_success() {
-        return Err(format!("Consul answers {path} with {}: {}", response.status, response.text()));
-    }
-    serde_json::from_slice(&response.body).map_err(|error| format!("Consul answers {path} with what cannot be read: {error}"))
+fn shown(check: catalog::Check) -> Check {
+    let line = check.output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = if line.is_empty() { format!("Consul's check {} fails", check.id) } else { line };
+    Check { name: check.id, pass: false, line: line.chars().take(400).collect() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Node, *};
 
     fn seen(name: &str, state: Gossip) -> Seen {
-        let consul = Consul { state, server: true, leader: true };
-        Seen { members: vec![Member { name: name.into(), address: "10.0.0.1".into(), consul }], failed: Vec::new() }
+        let member = Member { name: name.into(), id: None, address: "10.0.0.1".into(), state, server: true };
+        Seen { members: vec![member], leader: Some([10, 0, 0, 1].into()), failed: Vec::new() }
     }
 
     #[test]
@@ -155,18 +99,34 @@ mod tests {
     }
 
     #[test]
-    fn members_and_failed_checks_are_added() {
-        let mut view = View { nodes: vec![Node { name: "b".into(), ..Node::default() }], ..View::default() };
+    fn agents_and_failed_checks_are_added_and_no_members() {
+        let node = |name: &str| Node { name: name.into(), ..Node::default() };
+        let mut view = View { nodes: vec![node("a"), node("b"), node("off")], ..View::default() };
         let mut seen = seen("a", Gossip::Alive);
         let check = Check { name: "engine".into(), pass: false, line: "it is down".into() };
         seen.failed = vec![("b".into(), check.clone()), ("b".into(), check.clone()), ("nobody".into(), check.clone())];
+        seen.members.push(Member { name: "nobody".into(), ..seen.members[0].clone() });
         seen.merge(&mut view);
         seen.merge(&mut view);
         let names: Vec<_> = view.nodes.iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
-        let Node { address, state, consul, .. } = &view.nodes[0];
-        assert_eq!((address.as_str(), *state, consul.leader), ("10.0.0.1", State::Starting, true));
+        assert_eq!(names, ["a", "b", "off"], "those of the ledger, also who was off when Consul started");
+        let Node { state, consul, .. } = &view.nodes[0];
+        assert_eq!((*state, consul.leader, view.nodes[1].consul.leader), (State::Starting, true, false));
         assert_eq!(view.nodes[1].checks, [check]);
         assert_eq!(view.leader, None);
+    }
+
+    #[test]
+    fn a_check_in_one_line() {
+        let check = |output: &str| catalog::Check {
+            state: catalog::State::Critical,
+            id: "service:hcl-engine".into(),
+            name: String::new(),
+            service: None,
+            output: output.into(),
+        };
+        assert_eq!(shown(check("it is\n  down\n")).line, "it is down");
+        assert_eq!(shown(check(" ")).line, "Consul's check service:hcl-engine fails");
+        assert_eq!(shown(check(&"x".repeat(500))).line.len(), 400);
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hcl_firstboot::{
     consul::{
-        catalog::State,
+        catalog::{Gossip, State},
         kv::If,
         servers::{Wanted, plan},
     },
@@ -64,7 +64,8 @@ fn nodes_and_engines_come_and_go() {
     let one = &servers[0];
     one.wait_nodes("four that are reached", |nodes| (nodes.iter().filter(|node| node.is_reached()).count() == 4).then_some(()));
     let members = four.client.members().unwrap();
-    let members: Vec<_> = members.iter().map(|member| (member.id.unwrap().0[0], member.alive, member.server)).collect();
+    let members: Vec<_> =
+        members.iter().map(|member| (member.id.unwrap().0[0], member.state == Gossip::Alive, member.server)).collect();
     assert_eq!(members, [(1, true, true), (2, true, true), (3, true, true), (4, true, false)]);
 
     // Its engine, told with the token of the agents.

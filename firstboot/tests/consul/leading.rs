@@ -1,6 +1,8 @@
 //! The lock, held by one of three.
 
 use std::{
+    io::{BufRead, BufReader},
+    os::unix::net::UnixListener,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +17,8 @@ use hcl_firstboot::{
         kv::{Freshness, If},
         lock::{Change, Owner, VALID},
     },
-    identity::NodeId,
+    identity::{Incarnation, NodeId},
+    services::role::{self, PATIENCE, Role},
     status::uptime_ms,
 };
 
@@ -245,4 +248,46 @@ fn only_the_holder_writes() {
     client.destroy_session(&other).unwrap();
     client.delete(KEY).unwrap();
     client.delete("hcl/test-lock").unwrap();
+}
+
+/// A node that is granted the role and does not come to lead (its address is taken, its ledger damaged, its network program hangs)
+/// gives the lock back, and another one leads.
+#[test]
+fn the_lock_goes_back_where_nothing_comes_of_it() {
+    let lab = Lab::new();
+    let agents = lab.servers(3);
+    let run = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(run.path().join("role.sock")).unwrap();
+    let mut role = Role::start(run.path(), agents[0].client.clone()).unwrap();
+    let setup = &agents[0].setup;
+    let owner = Owner { node: setup.node_id, address: setup.address };
+    let candidate =
+        || Some(role::Candidate { name: setup.node_name.clone(), owner: owner.clone(), incarnation: Incarnation([1; 16]) });
+    let start = Instant::now();
+    assert!(!role.stand(candidate(), false, start));
+    let (line, _) = listener.accept().unwrap();
+    line.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut lines = BufReader::new(line).lines();
+    let mut hear = |word: &str| {
+        let until = Instant::now() + LIMIT;
+        while Instant::now() < until {
+            if lines.next().unwrap().unwrap().contains(word) {
+                return;
+            }
+        }
+        panic!("nothing was {word}");
+    };
+    hear("granted");
+    let other = Candidate::of(&agents[1]);
+    assert!(!role.stand(candidate(), false, start));
+    assert!(!role.stand(candidate(), false, start + PATIENCE - Duration::from_secs(1)));
+    assert_eq!(agents[1].client.owner().unwrap().map(|owner| owner.node), Some(NodeId([1; 16])));
+    assert!(role.stand(candidate(), false, start + PATIENCE), "it gives up");
+    hear("lost");
+    wait("another one leads", || other.index());
+    assert_eq!(agents[0].client.owner().unwrap().map(|owner| owner.node), Some(NodeId([2; 16])));
+    // Once it has rested it stands again, and takes over from the other one.
+    assert!(!role.stand(candidate(), false, start + PATIENCE + role::REST));
+    other.stands.store(false, Ordering::Relaxed);
+    hear("granted");
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hcl_firstboot::{
-    consul::{Setup, acl, kv::Freshness, raft, uuid},
+    consul::{Setup, acl, kv::Freshness, raft},
     identity::NodeId,
 };
 
@@ -16,8 +16,12 @@ fn a_server_whose_data_are_lost_comes_back_as_itself() {
     let three = servers.pop().unwrap().stop();
     let one = &servers[0];
     retry("a value", || one.client.put("hcl/test", b"kept"));
+    let wanted = [1, 2, 3].map(|number| NodeId([number; 16]));
+    // Nobody is taken out for being away.
+    retry("nothing", || one.client.clear_peers(&wanted, |node| node != wanted[2], &[]));
+    assert_eq!(one.client.peers().unwrap().len(), 3);
     // Else it would vote again as if it had not voted.
-    retry("taking it out", || one.client.remove_peer(&uuid([3; 16])));
+    retry("taking it out", || one.client.clear_peers(&wanted, |_| true, &wanted[2..]));
     assert_eq!(one.client.peers().unwrap().len(), 2);
     raft::wipe(&three.places.data).unwrap();
     let three = lab.start(&three);
@@ -28,6 +32,38 @@ fn a_server_whose_data_are_lost_comes_back_as_itself() {
     let own =
         wait("its own data", || three.client.raw("GET", "/v1/kv/hcl/test?raw&stale", None).ok().filter(|own| own.is_success()));
     assert_eq!(own.body, b"kept");
+}
+
+/// The card of a server is replaced: the board's name, another id and another address.
+#[test]
+fn a_server_whose_card_was_written_anew_takes_its_own_place() {
+    let lab = Lab::new();
+    let mut servers = lab.servers(3);
+    let three = servers.pop().unwrap().stop();
+    let one = &servers[0];
+    one.wait_nodes("the loss", |nodes| {
+        nodes.iter().any(|node| node.id == Some(NodeId([3; 16])) && !node.is_reached()).then_some(())
+    });
+    let new = lab.start(&Setup { node_name: three.node_name.clone(), ..lab.server(4) });
+    wait("it is one of them", || {
+        one.client.peers().ok().filter(|peers| peers.iter().any(|peer| peer.node == Some(NodeId([4; 16]))))
+    });
+    assert_eq!(one.client.peers().unwrap().len(), 4, "the old one counts until somebody says otherwise");
+    let wanted = [1, 2, 4].map(|number| NodeId([number; 16]));
+    retry("taking the old one out", || one.client.clear_peers(&wanted, |node| wanted.contains(&node), &[]));
+    wait_voters(one, 3);
+    let ids = |agent: &Agent| agent.client.peers().unwrap().iter().filter_map(|peer| Some(peer.node?.0[0])).collect::<Vec<_>>();
+    for agent in [one, &new] {
+        let mut found = ids(agent);
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 4]);
+    }
+    let listed = wait("one entry of that name", || {
+        let nodes = one.client.nodes().ok()?;
+        let of_name: Vec<_> = nodes.into_iter().filter(|node| node.name == three.node_name).collect();
+        (of_name.len() == 1 && of_name[0].id == Some(NodeId([4; 16])) && of_name[0].is_reached()).then_some(of_name)
+    });
+    assert_eq!(listed[0].address, lab.address(4).to_string());
 }
 
 #[test]

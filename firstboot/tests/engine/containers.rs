@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use hcl_firstboot::{
     engine::{ContainerSpec, Engine, Ensured, Error, Mount, Restart, SwarmState},
     http::Client,
+    view,
 };
 
 use super::lab::{IMAGE, Lab, refusal};
@@ -105,6 +106,31 @@ fn a_container_that_cannot_be() {
     lab.docker(host, "run -d --name hcl-a hcl/test:1 sleep 1000");
     assert!(matches!(engine.ensure_container(&spec), Err(Error::NameTaken(name)) if name == "hcl-a"));
     assert_eq!(lab.docker(host, "ps --format {{.Names}}"), "hcl-a");
+}
+
+/// Image and ports, as the page shows them: of a service what every node answers at, of a container what its own does.
+#[test]
+fn what_is_published() {
+    let mut lab = Lab::new();
+    let host = lab.engine();
+    let engine = lab.connect(host);
+    engine.init_swarm(&lab.founding(host)).unwrap();
+    let ports = "--publish 8080:80 --publish published=443,target=443 --publish published=53,target=53,protocol=udp \
+                 --publish published=9000,target=90,mode=host";
+    let digest = format!("sha256:{}", "3c".repeat(32));
+    lab.docker(host, &format!("service create --detach --no-resolve-image --replicas 0 --name web {ports} hcl/test:1@{digest}"));
+    // The managers give it its ports a moment later.
+    let web =
+        lab.until(host, "gave the service its ports", || engine.services().unwrap().pop().filter(|one| one.ports.len() > 1));
+    assert_eq!((web.name.as_str(), web.ports), ("web", vec![443, 8080]));
+    assert_eq!(view::image(&web.image), "hcl/test:1@sha256:3c3c3c3c3c3c");
+    assert_eq!(web.tasks, Some((0, 0)));
+
+    lab.docker(host, "network create --driver bridge users");
+    let ports = "-p 8081:80 -p 127.0.0.1:8082:80 -p 53:53/udp --expose 90";
+    lab.docker(host, &format!("run -d --name one --network users {ports} hcl/test:1 sleep 1000"));
+    let one = engine.containers().unwrap().into_iter().find(|container| container.name() == "one").unwrap();
+    assert_eq!((one.image.as_str(), one.ports()), ("hcl/test:1", vec![8081]));
 }
 
 #[test]

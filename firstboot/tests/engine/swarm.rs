@@ -7,7 +7,11 @@ use std::{
 
 use hcl_firstboot::{
     engine::{Availability, Engine, JoinSwarm, Node, NodeRole, Swarm, SwarmState},
-    services::recover,
+    identity::NodeId,
+    services::{
+        anew::{CARD_LABEL, Card, old_entries},
+        recover,
+    },
 };
 
 use super::lab::{BOUND, Lab, refusal};
@@ -142,6 +146,43 @@ fn three_become_one_and_part() {
     assert_eq!(same, Some(swarm_id));
     // Who is in none has nothing to go on with, and may found.
     assert!(!recover::swarm(&third, &lab.founding(c)).unwrap());
+}
+
+/// A card that lost the engine's state joins anew: the leader takes its entry of before out, a manager's too.
+#[test]
+fn the_entry_of_a_card_that_came_back_as_another_goes() {
+    let mut lab = Lab::new();
+    let [a, b, c] = [(); 3].map(|()| lab.engine());
+    let [first, second, third] = [a, b, c].map(|host| lab.connect(host));
+    first.init_swarm(&lab.founding(a)).unwrap();
+    let tokens = founded(&lab, a, &first).join_tokens;
+    for (host, engine) in [(b, &second), (c, &third)] {
+        engine.join_swarm(&join(&lab, host, &[a], &tokens.manager), BOUND).unwrap();
+        until(&lab, &first, host, is_manager);
+    }
+    let old = until(&lab, &first, c, is_manager).id;
+    let node = NodeId([3; 16]);
+    first.set_labels(&old, &[(CARD_LABEL, &node.to_string())]).unwrap();
+    lab.stop(c);
+    lab.sh(&format!("rm -r {}", lab.at(c, "root/swarm").display()));
+    lab.start(c);
+    let card = |swarm_id: Option<&str>| Card { node, name: "pi".into(), swarm_id: swarm_id.map(str::to_owned) };
+    let old_ones = |card: Card| old_entries(&first.nodes().unwrap(), &[card]).into_iter().cloned().collect::<Vec<Node>>();
+    lab.until(a, "misses it", || first.nodes().unwrap().iter().any(|node| node.id == old && node.state == "down").then_some(()));
+    assert_eq!(old_ones(card(None)), [], "it is not in again");
+    lab.connect(c).join_swarm(&join(&lab, c, &[a], &tokens.worker), BOUND).unwrap();
+    let SwarmState::Worker { node_id: new, .. } = lab.connect(c).swarm_state().unwrap() else { panic!() };
+    lab.until(a, "sees it", || first.nodes().unwrap().iter().any(|node| node.id == new && node.is_ready()).then_some(()));
+    assert_eq!(old_ones(card(Some(&new))).iter().map(|node| node.id.as_str()).collect::<Vec<_>>(), [old.as_str()]);
+    lab.until(a, "takes the old one out", || {
+        let gone = old_ones(card(Some(&new))).iter().map(|node| first.forget_node(node)).collect::<Result<Vec<_>, _>>();
+        gone.is_ok_and(|gone| gone.is_empty()).then_some(())
+    });
+    let mut left: Vec<_> = first.nodes().unwrap().into_iter().map(|node| (node.host_name, node.state)).collect();
+    left.sort();
+    assert_eq!(left, ["node-1", "node-2", "node-3"].map(|name| (name.to_owned(), "ready".to_owned())));
+    assert!(first.set_role(&new, NodeRole::Manager).unwrap());
+    until(&lab, &first, c, is_manager);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use hcl_firstboot::{
+    consul,
     http::{Client, Stream},
     view::{Node, Role, State, View, consul::Seen, host, problems},
 };
@@ -17,7 +18,7 @@ use crate::{Feeder, PATIENCE, agents::Agents, assert_only_here, browser::Browser
 const NAMES: [&str; 3] = ["node-a", "node-b", "node-c"];
 
 /// This machine three times over, as Consul sees it.
-fn look(consul: &Client, names: &[(String, String)], leader: Option<&str>) -> Result<View, String> {
+fn look(consul: &consul::Client, names: &[(String, String)], leader: Option<&str>) -> Result<View, String> {
     let nodes = names.iter().map(|(name, address)| {
         let role = if Some(name.as_str()) == leader { Role::Leader } else { Role::Server };
         let mut node = Node { name: name.clone(), address: address.clone(), role, state: State::Ready, ..Node::default() };
@@ -32,7 +33,7 @@ fn look(consul: &Client, names: &[(String, String)], leader: Option<&str>) -> Re
         nodes: nodes.collect(),
         ..View::default()
     };
-    Seen::ask(consul, Duration::from_secs(5))?.merge(&mut view);
+    Seen::ask(consul).map_err(|error| error.to_string())?.merge(&mut view);
     view.problems = problems::problems(&view);
     Ok(view)
 }
@@ -42,7 +43,7 @@ fn one_of_three_goes_away_and_comes_back() {
     let mut browser = Browser::start();
     let mut agents = Agents::start(&NAMES);
     let (server, page) = serve(([127, 0, 0, 1], 0).into(), &agents.socket(0));
-    let (consul, leader) = (Client::unix(agents.socket(0)), agents.leader());
+    let (consul, leader) = (consul::Client::new(agents.socket(0), None).within(Duration::from_secs(5)), agents.leader());
     let names: Vec<_> = agents.agents().iter().map(|agent| (agent.name.clone(), agent.address.clone())).collect();
     let _feeder = Feeder::start(page, move || look(&consul, &names, leader.as_deref()));
     browser.window(1100, 900, false, false);

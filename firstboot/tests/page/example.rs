@@ -26,7 +26,7 @@ pub fn well() -> View {
             },
             Service {
                 name: "whoami".into(),
-                image: "registry.local:5000/demo/whoami:1.2".into(),
+                image: "registry.local:5000/demo/whoami:1.2@sha256:3c4c843a3aff".into(),
                 running: 2,
                 wanted: 2,
                 ports: vec![8000, 8443],
@@ -35,6 +35,9 @@ pub fn well() -> View {
         ],
         ..View::default()
     };
+    for (node, port) in [(0, 8081), (1, 8082)] {
+        view.nodes[node].engine.containers[1].ports = vec![port];
+    }
     view.nodes[0].swarm.leader = true;
     view.nodes[0].consul.leader = true;
     view.problems = problems::problems(&view);
@@ -56,6 +59,7 @@ pub fn ill() -> View {
         state: "restarting".into(),
         status: "Restarting (1) 12 seconds ago".into(),
         system: false,
+        ports: vec![1, 22, 333, 4444, 55555],
     });
     first.checks.push(Check {
         name: "lease".into(),
@@ -87,6 +91,7 @@ fn node(name: &str, last: u8, role: Role, board: &str, containers: usize) -> Nod
         state: "running".into(),
         status: "Up 3 hours".into(),
         system,
+        ports: Vec::new(),
     };
     let mut all = vec![container("hcl-consul", "hcl/consul:1.8.7", true)];
     all.extend((1..=containers).map(|n| container(&format!("web.{n}"), "hypriot/rpi-busybox-httpd:latest", false)));

@@ -46,6 +46,30 @@ fn nothing_is_cut_off_or_hard_to_read() {
     }
 }
 
+/// What is published is a link: of a service to the host that the browser uses, of a container to its own node.
+#[test]
+fn what_is_published_is_a_link() {
+    let mut view = example::well();
+    view.services[0].ports = vec![80, 8080];
+    let (mut browser, _server) = shown(view);
+    browser.wait("document.querySelectorAll('.service').length === 3");
+    let of_services = browser.value("[...document.querySelectorAll('.service a')].map(a => a.href).join(' ')");
+    let wanted = "http://127.0.0.1/ http://127.0.0.1:8080/ http://127.0.0.1:8000/ http://127.0.0.1:8443/";
+    assert_eq!(of_services, wanted);
+    assert!(browser.text("#services").contains("registry.local:5000/demo/whoami:1.2@sha256:3c4c843a3aff"));
+    assert!(browser.text("#services").contains("3 of 3 run"));
+    // The columns stay where they are without a port.
+    let edges = "new Set([...document.querySelectorAll('.service .count')].map(e => e.getBoundingClientRect().right)).size";
+    assert_eq!(browser.value(edges), 1);
+    // Its page is open at an address that says nothing of the others: their ports are text.
+    let of_containers =
+        "[...document.querySelectorAll('.container .ports > *')].map(e => `${e.textContent} ${e.href ?? ''}`).join()";
+    assert_eq!(browser.value(of_containers), ":8081 http://127.0.0.1:8081/,:8082 ");
+    browser.window(360, 800, true, false);
+    browser.value("document.querySelectorAll('details').forEach(one => one.open = true)");
+    browser.picture("published");
+}
+
 /// Tab goes through everything that can be used, in the order of the page, and shows where it is.
 #[test]
 fn the_keyboard_reaches_everything() {

@@ -73,6 +73,8 @@ impl Rules {
             // It gets another one: this one may be anybody's.
             Body::Dhcp { message, .. } if message.kind == dhcp::Kind::Decline => {
                 let Some(declined) = message.requested else { return Ok(()) };
+                let names = &self.names;
+                self.addresses.retain(|(node, _), address| *address != declined || !names.contains(&(message.chaddr, *node)));
                 self.declined.insert((message.chaddr, declined));
                 self.acknowledged.retain(|(_, address), _| *address != declined);
                 Ok(())

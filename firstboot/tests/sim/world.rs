@@ -72,6 +72,8 @@ struct World {
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     what: BTreeMap<u64, What>,
     counter: u64,
+    /// The number of what happens now, until it is used again.
+    playing: Option<u64>,
     /// How many packets in a row were lost between two hosts.
     lost: BTreeMap<(usize, usize), u8>,
     /// Pairs that do not hear each other, in one direction.
@@ -117,6 +119,7 @@ pub fn run_with(class: Class, seed: u64, mutation: Mutation, machines: Option<us
         queue: BinaryHeap::new(),
         what: BTreeMap::new(),
         counter: 0,
+        playing: None,
         lost: BTreeMap::new(),
         cut: BTreeMap::new(),
         consul: false,
@@ -170,6 +173,13 @@ impl World {
         self.what.insert(self.counter, what);
     }
 
+    /// What happens now happens then, before what came after it: a kernel's messages stay in their order, however long a program hangs.
+    fn later(&mut self, at: Duration, what: What) {
+        let Some(number) = self.playing.take() else { return self.at(at, what) };
+        self.queue.push(Reverse((at, number)));
+        self.what.insert(number, what);
+    }
+
     fn log(&mut self, line: &str) {
         // Enough for a person; the beginning says how it came about, and is kept.
         if self.outcome.trace.len() < 200_000 {
@@ -217,6 +227,7 @@ impl World {
                 if self.class == Class::Copies { self.copy_card() } else { self.establish() }
             }
             let Some(what) = self.what.remove(&id) else { continue };
+            self.playing = Some(id);
             match what {
                 What::PowerOn(place) => self.power_on(place),
                 What::Heard(place, life, plugged) => {
@@ -323,7 +334,7 @@ impl World {
                 Event::Timeout => What::Timer(place, life),
                 other => What::Other(place, life, other),
             };
-            return self.at(at, what);
+            return self.later(at, what);
         }
         let stopping = event == Event::Stopping;
         self.outcome.wakes += u64::from(rests);

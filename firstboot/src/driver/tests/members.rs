@@ -1,6 +1,9 @@
 //! Frames to the ports that members have among themselves.
 
-use super::*;
+use super::{
+    super::members::{admitted, close},
+    *,
+};
 
 const HOME: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 
@@ -77,7 +80,7 @@ fn only_members_reach_what_members_have_among_themselves() {
     // The kernel says at most so often that a port is closed.
     sh("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=10000 || sysctl -qw net.ipv4.icmp_ratelimit=0");
     let (own, at_home) = (link("lan0").mac.unwrap().0, link("home0").mac.unwrap().0);
-    let ports = [(17, 4789), (17, 7946), (17, 8301), (6, 2377), (6, 7946), (6, 8300), (6, 8301)];
+    let ports = [(17, 4789), (17, 7946), (17, 8301), (17, 8302), (6, 2377), (6, 7946), (6, 8300), (6, 8301), (6, 8302)];
     let others = [(17, 53), (6, 8500), (6, 2399), (6, 22)];
     let reach = |protocol, port| {
         [member, leader, stranger]
@@ -87,8 +90,17 @@ fn only_members_reach_what_members_have_among_themselves() {
             .collect::<Vec<_>>()
     };
     for (protocol, port) in ports.into_iter().chain(others) {
+        assert_eq!(reach(protocol, port), [true; 4], "the frames are right: {protocol} {port}");
+    }
+    // A program that starts closes them to all, until it knows its members.
+    close().unwrap();
+    for (protocol, port) in ports {
+        assert_eq!(reach(protocol, port), [false; 4], "before there are members: {protocol} {port}");
+    }
+    for (protocol, port) in others {
         assert_eq!(reach(protocol, port), [true; 4], "before there are members: {protocol} {port}");
     }
+    assert_eq!(admitted().unwrap(), [].into());
     bench.driver.act(vec![Action::SetMembers(vec![member, OWN, leader])]);
     for (protocol, port) in ports {
         assert_eq!(reach(protocol, port), [true, true, false, false], "{protocol} {port}\n{}", sh("nft list ruleset"));
@@ -96,6 +108,10 @@ fn only_members_reach_what_members_have_among_themselves() {
     for (protocol, port) in others {
         assert_eq!(reach(protocol, port), [true; 4], "{protocol} {port}");
     }
+    assert_eq!(admitted().unwrap(), [member, OWN, leader].into());
+    // One that starts again cuts nobody off.
+    close().unwrap();
+    assert_eq!(admitted().unwrap(), [member, OWN, leader].into());
     // ESP, for which there is no key here: the kernel says that it does not speak it, if it is let in.
     let esp = |from| answers(&cluster, &packet(own, from, OWN, 50, 1));
     let (of_member, of_stranger) = (esp(member), esp(stranger));
@@ -108,8 +124,11 @@ fn only_members_reach_what_members_have_among_themselves() {
         sh(&format!("ip neigh replace {address} lladdr 02:00:00:00:00:02 dev lan0"));
     }
     assert_eq!(reach(17, 4789), [false, true, true, false]);
+    sh("nft flush chain inet hcl_members services");
+    assert!(admitted().unwrap_err().to_string().contains("lacks a rule"));
     let config = "interface = \"lan0\"\nvlan = \"off\"".parse().unwrap();
     let lines: Result<Vec<_>, _> = undo(&config, None, &bench.folder.path().join("etc")).into_iter().collect();
     assert!(lines.unwrap().contains(&"removed the firewall's table inet hcl_members".to_owned()));
+    assert_eq!(admitted().unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert_eq!(sh("nft list ruleset"), "");
 }

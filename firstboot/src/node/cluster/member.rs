@@ -153,12 +153,20 @@ impl Cluster {
                 self.lead(now, source, None, "led this cluster before", actions);
             }
             (_, _, Some(who), _) => {
+                // A member of a cluster that gives way to ours leaves it to us, once it hears of us.
+                self.answer(actions);
                 let reason = format!("{address}, this node's address, is in use by {who}: take that machine off this VLAN");
                 self.aside(now, reason, actions);
             }
             _ => {
                 let led = self.membership().is_some_and(|membership| membership.granted.is_some());
-                self.follow_again(now, address, if led { WAITING } else { "the address is free" }, actions);
+                let reason = match &self.leader {
+                    // Another node took the role meanwhile, and was heard while we made sure: there is nothing to wait for.
+                    Some(leader) => format!("{} leads", leader.notice.name),
+                    None if led => WAITING.to_owned(),
+                    None => "the address is free".to_owned(),
+                };
+                self.follow_again(now, address, &reason, actions);
             }
         }
     }
@@ -413,8 +421,37 @@ impl Cluster {
                     self.rival = None;
                 }
             }
-            Some(_) => {}
+            Some(_) => self.yield_address(now, &heard.notice, actions),
         }
+    }
+
+    /// A member of another cluster of our key has the address that we have. Ours holds nothing and theirs does: their leader may need that
+    /// address to lead again, and until it leads nobody else can tell us. So we leave it to them, and with it a cluster that has to give way.
+    fn yield_address(&mut self, now: Instant, theirs: &Notice, actions: &mut Vec<Action>) {
+        let Phase::Following(following) = &mut self.phase else { return };
+        let address = following.address;
+        if theirs.leaving || theirs.provisional || theirs.address != address || !self.is_provisional() {
+            return;
+        }
+        let leader = self.leader_address();
+        let mut found = Vec::new();
+        if let Phase::Following(following) = &mut self.phase {
+            following.client.give_up(address, leader, &mut found);
+        }
+        self.record.membership = None;
+        self.grant = None;
+        self.persist(actions);
+        for output in found {
+            if let ClientOutput::Send(packet) = output {
+                self.send(packet, actions);
+            }
+        }
+        actions.push(Action::DropAddress { address });
+        self.peers.clear();
+        (self.leader, self.rival) = (None, None);
+        let reason =
+            format!("{address} is that of {}, whose cluster of this key is in use: leaving it to that node", theirs.name);
+        self.join(now, None, reason, actions);
     }
 
     /// Somebody else says that it is us.

@@ -135,6 +135,10 @@ impl Cluster {
         if theirs.leaving {
             if self.leader.as_ref().is_none_or(|leader| leader.notice.node == node) {
                 self.leader = None;
+                if matches!(self.phase, Phase::Following(_)) {
+                    self.reason = format!("{} leads no more: waiting for who is granted the role next", theirs.name);
+                    self.note(self.reason.clone(), actions);
+                }
                 self.consider_rival(now, actions);
             }
             return;

@@ -333,6 +333,13 @@ impl Client {
         }
     }
 
+    /// Leaves `address` to somebody with a better right to it, and ends: the server, at `server`, is told that it is in use.
+    pub fn give_up(&mut self, address: Ipv4Addr, server: Ipv4Addr, out: &mut Vec<ClientOutput>) {
+        let message = Message { requested: Some(address), server: Some(server), ..self.message(Kind::Decline, 0) };
+        out.push(self.broadcast(message, self.incarnation));
+        self.state = State::Stopped;
+    }
+
     /// The lease, where there is one.
     pub fn lease(&self) -> Option<Lease> {
         match &self.state {

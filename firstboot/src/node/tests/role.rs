@@ -86,6 +86,28 @@ impl Bench {
         self.event(Event::Received { wire: Wire::Cluster, packet });
     }
 
+    /// Another member, which leads by the grant of this number, says so, or that it ends.
+    fn hear_leader(&mut self, grant: u64, leaving: bool) {
+        let notice = notice::Notice {
+            service: crate::wire::mdns::Service::Leader,
+            incarnation: self.node.summary().incarnation.unwrap(),
+            node: NodeId([4; 16]),
+            mac: Mac([2, 0, 0, 0, 0, 4]),
+            address: LEADER,
+            name: "node-4".into(),
+            provisional: true,
+            members: 2,
+            grant,
+            replaces: None,
+            leaving,
+        };
+        let answers = notice.records(&ClusterKey::new([1; 32]).seals());
+        let message = crate::wire::mdns::Message { response: true, answers, ..crate::wire::mdns::Message::default() };
+        let body = Body::Mdns { source: LEADER, port: 5353, destination: crate::wire::MDNS_GROUP, message };
+        let packet = Packet { source: notice.mac, destination: crate::wire::MDNS_MAC, body };
+        self.event(Event::Received { wire: Wire::Cluster, packet });
+    }
+
     /// A stranger asks for an address and takes what it is offered.
     fn stranger_asks(&mut self, last: u8) {
         let mac = Mac([2, 0, 0, 0, 9, last]);
@@ -235,36 +257,32 @@ fn a_card_that_does_not_keep_the_first_grant_leaves_the_right_of_founding() {
 fn whoever_hears_of_a_later_grant_leads_no_more() {
     let mut bench = Bench::founded();
     bench.grant(5, LONG, None);
-    let seals = ClusterKey::new([1; 32]).seals();
-    let notice = |grant: u64, bench: &Bench| notice::Notice {
-        service: crate::wire::mdns::Service::Leader,
-        incarnation: bench.node.summary().incarnation.unwrap(),
-        node: NodeId([4; 16]),
-        mac: Mac([2, 0, 0, 0, 0, 4]),
-        address: LEADER,
-        name: "node-4".into(),
-        provisional: true,
-        members: 2,
-        grant,
-        replaces: None,
-        leaving: false,
-    };
-    let hear = |bench: &mut Bench, grant: u64| {
-        let notice = notice(grant, bench);
-        let message = crate::wire::mdns::Message {
-            response: true,
-            answers: notice.records(&seals),
-            ..crate::wire::mdns::Message::default()
-        };
-        let body = Body::Mdns { source: LEADER, port: 5353, destination: crate::wire::MDNS_GROUP, message };
-        let packet = Packet { source: notice.mac, destination: crate::wire::MDNS_MAC, body };
-        bench.event(Event::Received { wire: Wire::Cluster, packet });
-    };
     // One that led before, or sent again by somebody.
-    hear(&mut bench, 4);
+    bench.hear_leader(4, false);
     assert_eq!(bench.node.summary().role, Role::Leader);
-    hear(&mut bench, 6);
+    bench.hear_leader(6, false);
     let summary = bench.node.summary();
     assert_eq!((summary.role, summary.leader.map(|leader| leader.node)), (Role::Follower, Some(NodeId([4; 16]))));
     assert!(bench.dropped_leaders_address());
+}
+
+#[test]
+fn one_that_led_before_says_whom_it_follows() {
+    let mut bench = Bench::founded();
+    bench.grant(1, LONG, None);
+    let (mut alone, mut bench) = (bench.reboot(), bench.reboot());
+    // The others went on meanwhile, and answer while it makes sure of its address.
+    bench.until("reclaiming");
+    bench.hear_leader(3, false);
+    bench.until("following");
+    let reason = |bench: &Bench| bench.node.summary().reason.to_owned();
+    assert_eq!(reason(&bench), "node-4 leads");
+    assert!(!bench.node.summary().waits_for_grant);
+    bench.hear_leader(3, true);
+    assert_eq!(reason(&bench), "node-4 leads no more: waiting for who is granted the role next");
+    bench.hear_leader(4, false);
+    assert_eq!(reason(&bench), "node-4 leads");
+    // Alone it waits.
+    alone.until("following");
+    assert_eq!(reason(&alone), "led this cluster before: waiting for the role's grant");
 }

@@ -57,7 +57,7 @@ fn orphan() -> Facts {
         record: Record { membership: Some(membership), ..Record::new(OWN, Hardware::default()) },
         status,
         uptime_ms: NOW,
-        kept: Kept { progress: Progress::Joined { server: false }, servers, ..Kept::new(BEFORE) },
+        kept: Kept { progress: Progress::Joined { server: false }, servers, ..Kept::new(BEFORE, OWN) },
         swarm: Some(worker()),
         swarm_led: false,
         consul_state: false,
@@ -84,7 +84,7 @@ fn an_orphan_founds_anew() {
     // Itself and who is there keep their addresses; who is gone is not missed for ever.
     let names: Vec<_> = membership.ledger.unwrap().members.into_iter().map(|member| member.name).collect();
     assert_eq!(names, ["node-12", "node-13"]);
-    assert_eq!(kept, Kept { progress: Progress::Recovering, alone: true, ..Kept::new(membership.incarnation) });
+    assert_eq!(kept, Kept { progress: Progress::Recovering, alone: true, ..Kept::new(membership.incarnation, OWN) });
     assert!(lines[0].contains("LOST") && lines[1].contains("all its keys are LOST"), "{lines:?}");
 }
 
