@@ -2,7 +2,7 @@
 //!
 //! A thread asks `/api/cluster` (docs/page.md) through the router's forwards, without any login: all nodes until they have
 //! formed, then the one that leads, and all again when that one no longer says that it does. The decisions are pure
-//! functions over what was heard ([`choose`], [`formed`]).
+//! functions over what was heard (`choose`, `formed`).
 
 use std::{
     io::{ErrorKind, Read, Write},

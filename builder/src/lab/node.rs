@@ -133,7 +133,7 @@ impl Node {
 
     /// Makes the layer where there is none and starts QEMU with stopped processors ([`Self::go`] lets
     /// them run); sights are sent to `events`. With `state` it does not boot but goes on from that file, which must be of the very
-    /// layer ([`super::thaw::arrived`] says when it is read).
+    /// layer (`thaw` says when it is read).
     ///
     /// # Errors
     ///
