@@ -8,8 +8,8 @@ use std::{fs, io, path::Path, process::Command};
 
 use crate::{IMAGE_HOST_NAME, durable};
 
-/// Removes what no two systems may share, under `root`: SSH host keys, the host name, and the machine id (machine-id(5):
-/// `uninitialized` has the next boot make one, and counts as a first boot). The next boot makes new ones.
+/// Removes what no two systems may share, under `root`: SSH host keys, the host name, and the machine id. The next boot makes
+/// new ones. An empty machine-id(5) does that; `uninitialized` would make it a first boot, with questions on the console.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub(super) fn forget_system(root: &Path) -> Result<(), String> {
     let name = root.join("etc/hostname");
     durable::replace(&name, format!("{IMAGE_HOST_NAME}\n").as_bytes(), 0o644).map_err(|error| wrong(&name, &error))?;
     let id = root.join("etc/machine-id");
-    durable::replace(&id, b"uninitialized\n", 0o444).map_err(|error| wrong(&id, &error))
+    durable::replace(&id, b"", 0o444).map_err(|error| wrong(&id, &error))
 }
 
 /// Boots anew. It takes a moment: the caller goes on meanwhile.
@@ -67,7 +67,7 @@ mod tests {
             let left: Vec<_> =
                 fs::read_dir(root.path().join("etc/ssh")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert_eq!(left, ["sshd_config"]);
-            assert_eq!(fs::read_to_string(root.path().join("etc/machine-id")).unwrap(), "uninitialized\n");
+            assert_eq!(fs::read_to_string(root.path().join("etc/machine-id")).unwrap(), "");
             assert_eq!(fs::read_to_string(root.path().join("etc/hostname")).unwrap().trim(), IMAGE_HOST_NAME);
             assert!(!root.path().join("var/lib/docker/engine-id").exists());
         }
