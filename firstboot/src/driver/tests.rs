@@ -109,6 +109,16 @@ fn the_kernel_drops_an_address_that_nobody_renews() {
     // Again, and without an end; both ways of dropping, of what is there and of what is not.
     bench.driver.act(vec![set(ONE, None), Action::DropAddress { address: ONE }, Action::DropAddress { address: ONE }]);
     assert!(!addresses().contains("192.168.200.1/24"));
+    // The leader's address beside our own: what leaves by the route carries our own, whichever was first.
+    bench.driver.act(vec![Action::DropAddress { address: OWN }, set(ONE, Some(60)), set(OWN, None)]);
+    let source = || sh("ip route get 192.168.200.99");
+    assert!(source().contains("src 192.168.200.1 "), "{}", source());
+    bench.driver.act(vec![Action::SetAddress { address: ONE, prefix: 32, valid_for: Some(Duration::from_secs(60)) }]);
+    assert!(source().contains("src 192.168.200.77 "), "{}", source());
+    let shown = addresses();
+    assert!(shown.contains("192.168.200.1/32 scope global dynamic") && !shown.contains("192.168.200.1/24"), "{shown}");
+    assert!(sh("ip route get 192.168.200.1").starts_with("local "));
+    bench.driver.act(vec![Action::DropAddress { address: ONE }]);
     sh("ip addr add 10.1.1.1/24 dev lan0");
     bench.driver.act(vec![Action::Close, Action::Close]);
     let shown = addresses();

@@ -14,7 +14,7 @@ fn nodes_that_start_together_are_one_cluster_and_come_back_as_it() {
     distinct.sort();
     distinct.dedup();
     assert_eq!(distinct.len(), nodes.len());
-    assert!(lab.on(leader, "ip -4 -o address show dev eth0").contains("192.168.200.1/24"));
+    lab.until_said(leader, "ip -4 -o address show dev eth0", |shown| shown.contains("192.168.200.1/"));
     // Power off, without a word.
     for node in &nodes {
         lab.kill(*node);

@@ -62,7 +62,13 @@ fn count(ledger: &Value) -> usize {
 }
 
 fn has_leaders_address(lab: &mut Lab, host: usize) -> bool {
-    lab.on(host, "ip -4 -o address show dev eth0").contains("192.168.200.1/24")
+    lab.on(host, "ip -4 -o address show dev eth0").contains("192.168.200.1/")
+}
+
+/// The status is written before what it says is done.
+#[track_caller]
+fn until_leaders_address(lab: &mut Lab, host: usize, wanted: bool) {
+    lab.until_said(host, "ip -4 -o address show dev eth0", |shown| shown.contains("192.168.200.1/") == wanted);
 }
 
 #[test]
@@ -82,7 +88,8 @@ fn the_role_moves_and_the_ledger_goes_with_it() {
     of_first.grant(1, 4000, &Value::Null);
     of_first.keep(1, 2);
     let status = lab.until(first, |status| status["role"] == "follower");
-    assert!(!has_leaders_address(&mut lab, first) && status["waits_for_grant"] == true, "{status:#}");
+    assert_eq!(status["waits_for_grant"], true, "{status:#}");
+    until_leaders_address(&mut lab, first, false);
     // The same one again: nobody else can have led meanwhile.
     of_first.grant(1, LONG, &Value::Null);
     lab.until(first, |status| leads(status) && status["grant"]["index"] == 1);
@@ -96,12 +103,13 @@ fn the_role_moves_and_the_ledger_goes_with_it() {
     // It moves.
     of_first.say(json!({"lost": true}));
     lab.until(first, |status| status["role"] == "follower");
-    assert!(!has_leaders_address(&mut lab, first));
+    until_leaders_address(&mut lab, first, false);
     let mut of_second = Granter::of(&lab, second);
     of_second.grant(2, LONG, &ledger);
     lab.until(second, leads);
     assert_eq!(formed(&lab, &[first, second, third]), second);
-    assert!(has_leaders_address(&mut lab, second) && !has_leaders_address(&mut lab, first));
+    until_leaders_address(&mut lab, second, true);
+    assert!(!has_leaders_address(&mut lab, first));
     of_second.keep(2, 3);
     let name = lab.status(second)["leader"]["name"].clone();
     for host in [first, third] {
@@ -135,6 +143,6 @@ fn a_founder_that_was_granted_the_role_waits_for_it_after_a_reboot() {
     let mut granter = Granter::of(&lab, node);
     granter.grant(2, LONG, &ledger);
     lab.until(node, leads);
-    assert!(has_leaders_address(&mut lab, node));
+    until_leaders_address(&mut lab, node, true);
     assert_eq!(lab.status(node)["address"], address);
 }

@@ -41,7 +41,8 @@ impl Kernel {
         Ok(found)
     }
 
-    /// Gives interface `index` an address, or more time for it. The kernel counts whole seconds; a part of one is not given.
+    /// Gives interface `index` an address, or more time for it, with this prefix alone. The kernel counts whole seconds; a part of one
+    /// is not given.
     pub(in crate::driver) fn set_address(&mut self, given: Assigned, valid_for: Option<Duration>) -> io::Result<()> {
         let seconds = match valid_for {
             // The kernel's word for no end.
@@ -56,20 +57,36 @@ impl Kernel {
         (times.ifa_valid, times.ifa_preferred) = (seconds, seconds);
         let mut message = of(given.index, given.address);
         message.header.prefix_len = given.prefix;
-        message.attributes.extend([
-            AddressAttribute::Address(IpAddr::V4(given.address)),
-            AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(given.address) | hosts)),
-            AddressAttribute::CacheInfo(times),
-        ]);
-        self.change(RtMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+        message.attributes.extend([AddressAttribute::Address(IpAddr::V4(given.address)), AddressAttribute::CacheInfo(times)]);
+        // Else the kernel would take what is sent to it for a broadcast.
+        if hosts != 0 {
+            message.attributes.push(AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(given.address) | hosts)));
+        }
+        self.change(RtMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+        self.drop_assigned(given.index, given.address, |found| found.prefix != given.prefix)
     }
 
     /// Takes an address from interface `index`; done as well where it has none or is gone itself.
     pub(in crate::driver) fn drop_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
-        match self.change(RtMessage::DelAddress(of(index, address)), 0) {
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => Ok(()),
-            done => done,
+        self.drop_assigned(index, address, |_| true)
+    }
+
+    /// Takes an address with those of its prefixes that are `wanted` gone: to the kernel each is an address of its own.
+    fn drop_assigned(&mut self, index: u32, address: Ipv4Addr, wanted: impl Fn(&Assigned) -> bool) -> io::Result<()> {
+        for found in self.addresses()? {
+            if (found.index, found.address) != (index, address) || !wanted(&found) {
+                continue;
+            }
+            let mut message = of(index, address);
+            message.header.prefix_len = found.prefix;
+            // With this the kernel looks at the prefix.
+            message.attributes.push(AddressAttribute::Address(IpAddr::V4(address)));
+            match self.change(RtMessage::DelAddress(message), 0) {
+                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => {}
+                done => done?,
+            }
         }
+        Ok(())
     }
 
     /// Takes all addresses of `subnet` from interface `index`, also those that an earlier run of the program gave.

@@ -144,18 +144,14 @@ impl Cluster {
             actions.push(Action::DropAddress { address });
         }
         let leader = self.leader_address();
-        actions.push(Action::SetAddress {
-            address: leader,
-            prefix: self.prefix(),
-            valid_for: Some(granted.min(LEADER_LIFETIME)),
-        });
-        self.send_arp(Arp::announcement(self.mac(), leader), actions);
         let own = if own == address {
             self.hold(own, actions);
             Own::Held(own)
         } else {
             Own::Probing { sent: 0, next_at: now, had, taken: None }
         };
+        actions.push(self.hold_leaders(own, granted));
+        self.send_arp(Arp::announcement(self.mac(), leader), actions);
         self.told = None;
         actions.push(Action::Mark(Marker::Leader { address: leader }));
         let leading = Leading {
@@ -196,6 +192,17 @@ impl Cluster {
         }
     }
 
+    /// Takes the leader's address, or takes it for longer: alone (a prefix of 32 bits) beside our own one, so that whatever leaves
+    /// by the route of the subnet carries our own. An overlay network's frames (VXLAN) must: the kernel drops those of a container
+    /// that it knows behind another address (`vxlan_snoop` in drivers/net/vxlan).
+    fn hold_leaders(&self, own: Own, granted: Duration) -> Action {
+        let prefix = match own {
+            Own::Held(_) => 32,
+            Own::Probing { .. } => self.prefix(),
+        };
+        Action::SetAddress { address: self.leader_address(), prefix, valid_for: Some(granted.min(LEADER_LIFETIME)) }
+    }
+
     /// Takes our own address once more: what stood after a write that failed was not done.
     pub(super) fn hold_own(&self, actions: &mut Vec<Action>) {
         let Phase::Leading(leading) = &self.phase else { return };
@@ -214,12 +221,12 @@ impl Cluster {
 
     pub(super) fn run_leading(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(granted) = self.granted(now) else { return self.step_down(now, actions) };
-        let (leader, prefix) = (self.leader_address(), self.prefix());
+        let leader = self.leader_address();
+        self.probe_own(now, actions);
         let Phase::Leading(leading) = &mut self.phase else { return };
-        if now >= leading.refresh_at {
+        let refreshed = (now >= leading.refresh_at).then_some(leading.own);
+        if refreshed.is_some() {
             leading.refresh_at = now + REFRESH;
-            let valid_for = Some(granted.min(LEADER_LIFETIME));
-            actions.push(Action::SetAddress { address: leader, prefix, valid_for });
         }
         let announces = leading.announcements > 0 && now >= leading.announce_at;
         if announces {
@@ -234,6 +241,9 @@ impl Cluster {
         if leading.server.next_timeout().is_some_and(|at| now >= at) {
             leading.server.timeout(now, &mut out);
         }
+        if let Some(own) = refreshed {
+            actions.push(self.hold_leaders(own, granted));
+        }
         if queries {
             self.ask(None, actions);
         }
@@ -246,7 +256,6 @@ impl Cluster {
         }
         self.served(now, out, actions);
         self.run_quorum(now, actions);
-        self.probe_own(now, actions);
         self.run_yielding(now, actions);
     }
 
@@ -264,6 +273,7 @@ impl Cluster {
             return self.send_arp(Arp::probe(mac, address), actions);
         }
         leading.own = Own::Held(address);
+        leading.refresh_at = now;
         self.hold(address, actions);
         self.answer(actions);
     }
