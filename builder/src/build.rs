@@ -63,6 +63,8 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     let keys = if pair_is_needed(manifest, options) { Some(Keys::open(folder, manifest.cluster())?) } else { None };
     // First, so that a target that cannot be written costs no bootstrap, and nobody else builds the same.
     let mut output = Output::create(&target)?;
+    let lock = suffixed(&target, "lock");
+    output.reserve(&lock)?;
 
     let gathered = inputs::gather(manifest, options, keys.as_ref(), cluster_key.as_ref(), &cache, reporter)?;
     let base = base::obtain(manifest, &gathered.lock, gathered.origin.as_ref(), &cache, reporter)?;
@@ -96,7 +98,7 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
     verify(output.path(), manifest, options.no_key, reporter)?;
     step.done("");
 
-    output.attach(suffixed(&target, "lock"), gathered.lock.render()?.into_bytes());
+    output.attach(lock, gathered.lock.render()?.into_bytes());
     let compress = match manifest.output.compress {
         Compress::None => &[][..],
         Compress::Xz => &[Compression::Xz],

@@ -95,6 +95,7 @@ fn killed_at_any_moment() {
     println!("{killed} killed, {told} ended by other signals, {finished} more were done before");
     world.locked("locked", &[]).built(&warm.sha256);
     assert_eq!(sha256(&world.image()), warm.sha256);
+    assert_eq!(world.output(), ["lab.img", "lab.img.bmap", "lab.img.sha256", "lab.lock"]);
     world.is_tidy();
 }
 

@@ -141,6 +141,11 @@ fn a_new_build_replaces_everything_of_the_old_one() {
     let before = fs::read(&target).expect("readable");
 
     let mut output = Output::create(&target).expect("created");
+    // What a killed build left goes at once, however this one ends.
+    let left = folder.path().join("lab.lock.partial");
+    fs::write(&left, b"ver").expect("room");
+    output.reserve(&folder.path().join("lab.lock")).expect("removed");
+    assert!(!left.exists());
     output.file().write_all_at(&[1; 8192], 0).expect("room");
     output.attach(folder.path().join("lab.lock"), b"version = 2\n".to_vec());
     assert!(fs::read(&target).expect("readable") == before, "the old image is gone too early");

@@ -1,6 +1,12 @@
 //! Makes room in an image: the root partition, always the last one, and its file system become larger.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,17 +44,17 @@ pub fn root(file: &Arc<File>, path: &Path, number: u32, need: Bytes, epoch: u64)
     // Bitmaps and inode tables of the new block groups: 1 in 64 with 256 bytes of inode for 16 KiB.
     let size = Bytes(partition.size.bytes().0 + missing + missing / 32).round_up(UNIT);
     // resize2fs wants a file system that begins where its file begins.
-    let work = tempfile::Builder::new()
-        .prefix(".hcl-root-")
-        .tempfile_in(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    // It has no name, so that nothing of it stays behind whatever ends this program.
+    let work = tempfile::tempfile_in(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
         .context("creating a work file")?;
-    copy(file, partition.offset(), work.as_file(), 0, partition.size.bytes().0).context("taking out the root file system")?;
-    work.as_file().set_len(size.0).context("making room for the root file system")?;
+    let work_path = format!("/proc/{}/fd/{}", std::process::id(), work.as_raw_fd());
+    copy(file, partition.offset(), &work, 0, partition.size.bytes().0).context("taking out the root file system")?;
+    work.set_len(size.0).context("making room for the root file system")?;
     // libext2fs and e2fsck each have a variable of their own for that.
     let time = epoch.to_string();
     let tool = |name| Tool::new(name, "e2fsprogs").env("E2FSPROGS_FAKE_TIME", &time).env("E2FSCK_TIME", &time);
-    tool("e2fsck").arg("-fp").arg(work.path()).output().context("checking the base's root file system")?;
-    tool("resize2fs").arg(work.path()).output().context("growing the root file system")?;
+    tool("e2fsck").arg("-fp").arg(&work_path).output().context("checking the base's root file system")?;
+    tool("resize2fs").arg(&work_path).output().context("growing the root file system")?;
 
     let mut grown = table.clone();
     for entry in grown.partitions.iter_mut().filter(|entry| entry.number == number) {
@@ -57,7 +63,7 @@ pub fn root(file: &Arc<File>, path: &Path, number: u32, need: Bytes, epoch: u64)
     file.set_len(grown.image_size().0).context("making room in the image")?;
     let mut stream: &File = file;
     table.grow_last(&mut stream, size)?;
-    copy(work.as_file(), 0, file, partition.offset(), size.0).context("putting back the root file system")?;
+    copy(&work, 0, file, partition.offset(), size.0).context("putting back the root file system")?;
     Ok(Some(size))
 }
 

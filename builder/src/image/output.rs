@@ -117,6 +117,15 @@ impl Output {
         &self.partial
     }
 
+    /// Takes away what a killed build left of a file that is going to be attached at `path`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be removed.
+    pub fn reserve(&self, path: &Path) -> Result<()> {
+        remove_if_there(&suffixed(path, ".partial"))
+    }
+
     /// Places `bytes` at `path` together with the image, replacing what is there: a lock, a report.
     pub fn attach(&mut self, path: PathBuf, bytes: Vec<u8>) {
         self.attached.push((path, bytes));
