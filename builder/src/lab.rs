@@ -10,6 +10,7 @@ mod black_box;
 mod board;
 pub mod boot;
 pub mod capture;
+mod cards;
 pub mod clock;
 mod cloud;
 pub mod cluster;
@@ -165,6 +166,18 @@ struct Running {
     told: bool,
 }
 
+impl Running {
+    fn off(node: Node) -> Self {
+        Self { node, address: None, ended: true, told: true }
+    }
+
+    fn power_on(&mut self, common: &Common, clock: Clock, events: &Sender<Event>) -> anyhow::Result<()> {
+        self.node.power_on(common, clock, None, events.clone())?;
+        (self.ended, self.told) = (false, false);
+        Ok(())
+    }
+}
+
 impl Lab {
     /// Starts everything. `disk` is the image, opened.
     ///
@@ -217,12 +230,12 @@ impl Lab {
         process::find("qemu-img", "qemu-utils")?;
         fs::create_dir_all(&spec.folder).with_context(|| format!("making the folder {}", spec.folder.display()))?;
         let work = Folder::create()?;
-        let image = if disk.compression().is_some() { unpack(&disk, &work, spec, reporter)? } else { spec.image.clone() };
+        let image = if disk.compression().is_some() { cards::unpack(&disk, &work, spec, reporter)? } else { spec.image.clone() };
         let mut boot = boot::extract(&disk, spec.machine.boards(), spec.machine.wants_device_tree(), work.path())?;
         if !spec.kernel_words.is_empty() {
             boot.command_line = format!("{} {}", boot.command_line, spec.kernel_words);
         }
-        let size = card_size(disk.size(), spec)?;
+        let size = cards::size(disk.size(), spec)?;
         drop(disk);
 
         let (sender, events) = channel();
@@ -263,7 +276,7 @@ impl Lab {
             .iter()
             .enumerate()
             .map(|(index, port)| Node::new(index, &common, port.socket.clone()))
-            .map(|node| Running { node, address: None, ended: true, told: true })
+            .map(Running::off)
             .collect();
         Ok(Self { nodes, router, wire, work, events, sender, common, broken: false, stands_on: None, used: spec.nodes })
     }
@@ -271,8 +284,7 @@ impl Lab {
     /// Switches on the nodes that are on from the start, all at once.
     fn boot_first(&mut self, spec: &Spec) -> anyhow::Result<()> {
         for running in &mut self.nodes[..spec.nodes] {
-            running.node.power_on(&self.common, spec.clock, None, self.sender.clone())?;
-            (running.ended, running.told) = (false, false);
+            running.power_on(&self.common, spec.clock, &self.sender)?;
         }
         self.nodes[..spec.nodes].iter_mut().try_for_each(|running| running.node.go())
     }
@@ -289,8 +301,7 @@ impl Lab {
     /// There is no such node, it is on, or its QEMU does not start.
     pub fn power_on(&mut self, node: usize, clock: Clock) -> anyhow::Result<()> {
         let running = off(&mut self.nodes, node)?;
-        running.node.power_on(&self.common, clock, None, self.sender.clone())?;
-        (running.ended, running.told) = (false, false);
+        running.power_on(&self.common, clock, &self.sender)?;
         self.used = self.used.max(node + 1);
         running.node.go()
     }
@@ -322,42 +333,6 @@ impl Lab {
         running.node.pull();
         (running.ended, running.told) = (true, true);
         Ok(())
-    }
-
-    /// Copies a node's card for another node, both of them off.
-    ///
-    /// # Errors
-    ///
-    /// One of them is on or does not exist, or the copy fails.
-    pub fn copy_card(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
-        let (from, to) = (self.card(from)?, self.card(to)?);
-        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
-        Ok(())
-    }
-
-    /// Puts a node's card into another node, both of them off. The first has a fresh one then.
-    ///
-    /// # Errors
-    ///
-    /// One of them is on or does not exist, or has no card.
-    pub fn move_card(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
-        let (from, to) = (self.card(from)?, self.card(to)?);
-        fs::rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))
-    }
-
-    /// Gives a node that is off a card with another image, whose kernel and command line must be those of the lab's image.
-    ///
-    /// # Errors
-    ///
-    /// The node is on or does not exist, or the card cannot be made.
-    pub fn other_card(&mut self, node: usize, image: &Path) -> anyhow::Result<()> {
-        let card = self.card(node)?;
-        node::make_layer(node::Below::Image(image), &card, self.common.disk)
-            .with_context(|| format!("making a card of {}", image.display()))
-    }
-
-    fn card(&mut self, node: usize) -> anyhow::Result<PathBuf> {
-        Ok(off(&mut self.nodes, node)?.node.layer(&self.common))
     }
 
     /// The next event, or `None` when `wait` has passed without one.
@@ -542,44 +517,4 @@ fn snooper(origin: Instant, machine: Machine, nodes: usize, events: Sender<Event
             let _ = events.send(Event { at: origin.elapsed(), node, what: What::Lease(lease.address) });
         }
     })
-}
-
-/// A compressed image is written out once, sparse, for QEMU to read.
-fn unpack(disk: &Disk, work: &Folder, spec: &Spec, reporter: &Reporter) -> anyhow::Result<PathBuf> {
-    if spec.keep {
-        return Err(UsageError::new("--keep needs an image that is not compressed: the layers stand on it".to_owned()));
-    }
-    let path = work.path().join("image.raw");
-    let context = || format!("unpacking {} to {}", spec.image.display(), path.display());
-    let step = reporter.bytes("Unpacking the image", disk.size());
-    let mut reader = disk.whole().reader();
-    let mut file = fs::File::create(&path).with_context(context)?;
-    let mut block = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut reader, &mut block).with_context(context)?;
-        if count == 0 {
-            break;
-        }
-        if block[..count].iter().all(|byte| *byte == 0) {
-            std::io::Seek::seek_relative(&mut file, count as i64).with_context(context)?;
-        } else {
-            std::io::Write::write_all(&mut file, &block[..count]).with_context(context)?;
-        }
-        step.advance(count as u64);
-    }
-    file.set_len(disk.size().0).with_context(context)?;
-    step.done("");
-    Ok(path)
-}
-
-/// QEMU's SD card takes powers of two only.
-fn card_size(image: Bytes, spec: &Spec) -> anyhow::Result<Bytes> {
-    let size = match spec.machine {
-        Machine::Virt => spec.disk.round_up(512),
-        Machine::Raspi3b => Bytes(spec.disk.0.next_power_of_two()),
-    };
-    if size < image {
-        return Err(UsageError::new(format!("--disk {} is smaller than the image, which has {image}", spec.disk)));
-    }
-    Ok(size)
 }

@@ -107,7 +107,7 @@ impl Bench {
 #[test]
 fn an_access_port_is_a_vlan_to_a_station_that_knows_none() {
     let bench = Bench::new(3);
-    bench.wire.switch().set_access(PortId(2), V200.unwrap());
+    bench.wire.switch().set_access(PortId(2), V200);
     let stations: Vec<_> = (0..3).map(|port| bench.plug(port)).collect();
     stations[0].send(None, "not for the VLAN");
     stations[0].send(V200, "for the VLAN");

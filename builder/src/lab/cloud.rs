@@ -237,7 +237,7 @@ fn overlay(answer: &Answer, _: &Expected) -> Result<String, String> {
     if said.lines().any(|line| line == "hello over the overlay") { Ok(said.to_owned()) } else { Err(answer.quoted()) }
 }
 
-/// What the page has: every node ready, alive in Consul and in the swarm, and one of them the leader.
+/// What the page has: every node ready, alive in Consul and in the swarm, one of them the leader, and as many servers as there shall be.
 pub(super) fn complete(answer: &Answer, expected: &Expected) -> Result<String, String> {
     let view: Value = serde_json::from_str(answer.first_line()).map_err(|_| answer.quoted())?;
     let nodes = view["nodes"].as_array().ok_or_else(|| answer.quoted())?;
@@ -245,10 +245,18 @@ pub(super) fn complete(answer: &Answer, expected: &Expected) -> Result<String, S
         |node: &&Value| node["state"] != "ready" || node["consul"]["state"] != "alive" || node["swarm"]["state"] != "ready";
     let wrong: Vec<String> = nodes.iter().filter(wrong).map(ToString::to_string).collect();
     let leaders = nodes.iter().filter(|node| node["role"] == "leader").count();
-    if nodes.len() == expected.nodes && wrong.is_empty() && leaders == 1 {
+    // What gossip says: the role on the page is what shall be.
+    let servers = nodes.iter().filter(|node| node["consul"]["server"] == true).count();
+    let wanted = if expected.nodes < 3 { 1 } else { 3 };
+    if nodes.len() == expected.nodes && wrong.is_empty() && leaders == 1 && servers == wanted {
         Ok(format!("{} ready, led by {}", nodes.len(), view["leader"].as_str().unwrap_or("nobody")))
     } else {
-        Err(format!("{} nodes, {leaders} leaders, problems {}, not ready: {}", nodes.len(), view["problems"], wrong.join("; ")))
+        Err(format!(
+            "{} nodes, {leaders} leaders, {servers} of {wanted} servers, problems {}, not ready: {}",
+            nodes.len(),
+            view["problems"],
+            wrong.join("; ")
+        ))
     }
 }
 

@@ -13,8 +13,10 @@ fn judge(name: &str, code: i32, output: &str) -> Result<String, String> {
 
 /// What the page has of nodes with these roles, all in this state.
 pub(in crate::lab) fn page(roles: &[&str], state: &str) -> String {
-    let node =
-        |role: &&str| json!({ "role": role, "state": state, "consul": { "state": "alive" }, "swarm": { "state": "ready" } });
+    let node = |role: &&str| {
+        let consul = json!({ "state": "alive", "server": *role != "member" });
+        json!({ "role": role, "state": state, "consul": consul, "swarm": { "state": "ready" } })
+    };
     json!({ "leader": "node-1", "problems": [], "nodes": roles.iter().map(node).collect::<Vec<_>>() }).to_string()
 }
 

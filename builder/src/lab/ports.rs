@@ -249,9 +249,13 @@ impl Forwarder {
 
     fn forward(&mut self, from: PortId, frame: Vec<u8>) {
         let now = self.origin.elapsed();
-        let frame = self.switch().admitted(from, frame);
+        let (frame, mut verdict) = {
+            let mut switch = self.switch();
+            let frame = switch.admitted(from, frame);
+            let verdict = switch.forward(now, from, &frame);
+            (frame, verdict)
+        };
         (self.observer)(from, &frame);
-        let mut verdict = self.switch().forward(now, from, &frame);
         let frame: Arc<[u8]> = frame.into();
         for exit in std::mem::take(&mut verdict.exits) {
             if self.queued(exit.port) + frame.len() > QUEUE {

@@ -37,8 +37,9 @@ fn judges_say_yes_and_no() {
     };
     let down = "{\"ServerErrors\":[\"Cannot connect to the Docker daemon\"]}".to_owned();
     let rows: Vec<(&str, i32, String, bool)> = vec![
-        ("cluster complete", 0, cloud::tests::page(&["leader", "server"], "ready"), true),
-        ("cluster complete", 0, cloud::tests::page(&["leader", "server"], "gone"), false),
+        ("cluster complete", 0, cloud::tests::page(&["leader", "member"], "ready"), true),
+        ("cluster complete", 0, cloud::tests::page(&["leader", "server"], "ready"), false),
+        ("cluster complete", 0, cloud::tests::page(&["leader", "member"], "gone"), false),
         ("system running", 0, "running".into(), true),
         ("system running", 1, "degraded\nhcl.service".into(), false),
         ("system running", 124, "starting".into(), false),

@@ -204,20 +204,20 @@ impl Switch {
         self.table.retain(|_, learned| learned.port != port);
     }
 
-    /// Makes a port one of a VLAN, for a station that knows of no VLAN and must hear no other.
-    pub fn set_access(&mut self, port: PortId, vlan: VlanId) {
+    /// Makes a port one of a VLAN, for a station that knows of no VLAN and must hear no other; `None` makes it one that lets everything
+    /// pass again.
+    pub fn set_access(&mut self, port: PortId, vlan: Option<VlanId>) {
         if let Some(port) = self.ports.get_mut(port.0) {
-            port.membership = Membership::Only { untagged: false, vlans: BTreeSet::from([vlan]) };
-            port.access = Some(vlan);
+            port.membership =
+                vlan.map_or(Membership::All, |vlan| Membership::Only { untagged: false, vlans: BTreeSet::from([vlan]) });
+            port.access = vlan;
         }
     }
 
     /// The frame that came in on `port`, as it is inside the switch.
     pub fn admitted(&self, port: PortId, frame: Vec<u8>) -> Vec<u8> {
-        let access = self.ports.get(port.0).and_then(|port| port.access);
-        let untagged = Header::parse(&frame).is_some_and(|header| !header.tagged);
-        match access {
-            Some(vlan) if untagged => with_tag(&frame, vlan),
+        match self.ports.get(port.0).and_then(|port| port.access) {
+            Some(vlan) if Header::parse(&frame).is_some_and(|header| !header.tagged) => with_tag(&frame, vlan),
             _ => frame,
         }
     }

@@ -275,7 +275,7 @@ fn wrong(view: &View, count: usize) -> Option<String> {
         .chain(view.problems.iter().map(|problem| format!("{problem:?}")))
         .collect();
     let leaders = view.nodes.iter().filter(|node| node.role == Role::Leader).count();
-    let servers = view.nodes.iter().filter(|node| node.role != Role::Member).count();
+    let servers = view.nodes.iter().filter(|node| node.consul.server).count();
     let wanted = if count < 3 { 1 } else { 3 };
     if view.nodes.len() == count && unwell.is_empty() && leaders == 1 && servers == wanted {
         return None;

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
-use hcl_image::lab::{
-    frame::VlanId,
-    switch::{Membership, PortId},
-};
+use hcl_image::lab::{frame::VlanId, switch::PortId};
 
 use crate::{
     SERVICE,
@@ -55,7 +52,7 @@ fn a_stranger_finds_closed_doors() {
     let mut rows = Vec::new();
 
     cluster.say("a stranger on the VLAN");
-    cluster.lab.wire().switch().set_access(port, VlanId::new(200).unwrap());
+    cluster.lab.wire().switch().set_access(port, VlanId::new(200));
     let master = (Ipv4Addr::new(192, 168, 200, 1), "leader's .1");
     let targets = [own[0], own[1], master].map(|(address, name)| (address.to_string(), name));
     rows.extend(scan("VLAN", &socket, "ip addr add 192.168.200.250/24 dev wire", "", &targets));
@@ -120,9 +117,7 @@ fn a_stranger_finds_closed_doors() {
 fn open_all(cluster: &Cluster, port: PortId) {
     let mut switch = cluster.lab.wire().switch();
     switch.link_down(port);
-    if let Some(port) = switch.port_mut(port) {
-        (port.membership, port.access) = (Membership::All, None);
-    }
+    switch.set_access(port, None);
 }
 
 fn scan(place: &'static str, socket: &Path, setup: &str, family: &str, targets: &[(String, &'static str)]) -> Vec<Row> {
