@@ -7,6 +7,8 @@
 mod figures;
 #[path = "cluster/lab.rs"]
 mod lab;
+#[path = "cluster/orders.rs"]
+mod orders;
 #[path = "cluster/stranger.rs"]
 mod stranger;
 #[path = "cluster/strangers.rs"]

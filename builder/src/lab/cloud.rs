@@ -13,7 +13,9 @@ use super::{
 pub(super) const COMPLETE_SCRIPT: &str = r#"
     end=$(($(cut -d. -f1 /proc/uptime) + 600))
     while shown=$(curl -sS -m 10 http://localhost:8500/api/cluster 2>&1); [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
-        [ "$(printf %s "$shown" | grep -o '"state":"ready","heard' | wc -l)" -ne @NODES@ ] || break
+        ready=$(printf %s "$shown" | grep -o '"state":"ready","heard' | wc -l)
+        servers=$(printf %s "$shown" | grep -o '"state":"alive","server":true' | wc -l)
+        [ "$ready $servers" != "@NODES@ @SERVERS@" ] || break
         sleep 2
     done
     printf '%s\n' "$shown""#;
@@ -247,7 +249,7 @@ pub(super) fn complete(answer: &Answer, expected: &Expected) -> Result<String, S
     let leaders = nodes.iter().filter(|node| node["role"] == "leader").count();
     // What gossip says: the role on the page is what shall be.
     let servers = nodes.iter().filter(|node| node["consul"]["server"] == true).count();
-    let wanted = if expected.nodes < 3 { 1 } else { 3 };
+    let wanted = expected.servers();
     if nodes.len() == expected.nodes && wrong.is_empty() && leaders == 1 && servers == wanted {
         Ok(format!("{} ready, led by {}", nodes.len(), view["leader"].as_str().unwrap_or("nobody")))
     } else {

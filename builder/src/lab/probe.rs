@@ -32,6 +32,13 @@ pub struct Expected {
     pub nodes: usize,
 }
 
+impl Expected {
+    /// How many of the nodes are servers: one, and three as soon as there are three.
+    pub(super) fn servers(&self) -> usize {
+        if self.nodes < 3 { 1 } else { 3 }
+    }
+}
+
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
@@ -41,7 +48,8 @@ pub struct Probe {
     pub wants: &'static str,
     /// Seconds that it may take on the node.
     pub limit: u64,
-    /// The shell commands; `@VLAN@` stands for the VLAN's id, `@NODES@` for how many nodes there are.
+    /// The shell commands; `@VLAN@` stands for the VLAN's id, `@NODES@` for how many nodes there are, `@SERVERS@` for how many of them
+    /// are servers.
     pub script: &'static str,
     /// What the answer means: what was seen, if it is right; else what is wrong.
     pub judge: fn(&Answer, &Expected) -> Result<String, String>,
@@ -414,7 +422,9 @@ pub fn script(probes: &[Probe], expected: &Expected) -> String {
     let mut script =
         String::from("export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nmain() {\n");
     for (index, probe) in probes.iter().enumerate() {
-        let commands = probe.script.replace("@VLAN@", &expected.vlan.to_string()).replace("@NODES@", &expected.nodes.to_string());
+        let words = [("@VLAN@", usize::from(expected.vlan)), ("@NODES@", expected.nodes), ("@SERVERS@", expected.servers())];
+        let commands =
+            words.iter().fold(probe.script.to_owned(), |script, (word, number)| script.replace(word, &number.to_string()));
         let commands = commands.replace('\'', r"'\''");
         // Writing to a String cannot fail.
         let _ = write!(

@@ -241,6 +241,11 @@ impl Cluster {
         for node in nodes {
             self.ask(*node, "systemctl --no-block poweroff");
         }
+        self.until_off(nodes);
+    }
+
+    /// Waits until all QEMUs have ended well.
+    pub fn until_off(&mut self, nodes: &[usize]) {
         let deadline = Instant::now() + OFF;
         while nodes.iter().any(|node| !self.ended.contains_key(node)) {
             assert!(Instant::now() < deadline, "not off after {} s: {:?} of {nodes:?}", OFF.as_secs(), self.ended);
@@ -257,11 +262,21 @@ impl Cluster {
         let before = self.ask(node, boot);
         self.say(&format!("node-{} reboots", node + 1));
         self.ask(node, "systemctl --no-block reboot");
-        let deadline = Instant::now() + OFF;
-        while self.try_ask(node, boot).is_ok_and(|now| now == before) {
-            assert!(Instant::now() < deadline, "node-{} does not reboot", node + 1);
+        self.until(node, boot, |now| now != before);
+    }
+
+    /// Asks a node until it says what is wanted.
+    pub fn until(&mut self, node: usize, script: &str, wanted: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + SETTLED;
+        while !self.try_ask(node, script).is_ok_and(|said| wanted(&said)) {
+            assert!(Instant::now() < deadline, "node-{}: `{script}` never said what was wanted", node + 1);
             self.look(Duration::from_secs(2));
         }
+    }
+
+    /// The local port that leads to a node's SSH server.
+    pub fn port(&self, node: usize) -> u16 {
+        self.ports[node].unwrap()
     }
 }
 

@@ -137,7 +137,7 @@ impl Lab {
     /// The addresses that the kernel of each node holds on the cluster's network.
     pub fn addresses(&mut self, nodes: &[Node]) -> Vec<Vec<Ipv4Addr>> {
         let of = |text: &String| {
-            let words = text.split_whitespace().filter_map(|word| word.strip_suffix("/24")?.parse::<Ipv4Addr>().ok());
+            let words = text.split_whitespace().filter_map(|word| word.split_once('/')?.0.parse::<Ipv4Addr>().ok());
             words.filter(|address| address.octets()[0] == 192).collect()
         };
         self.parts("addresses", nodes).iter().map(of).collect()
