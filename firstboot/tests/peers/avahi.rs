@@ -71,9 +71,14 @@ fn judge(lab: &mut Lab, address: &str) -> (usize, String) {
 
 #[track_caller]
 fn no_complaints(lab: &Lab, host: usize) {
+    no_complaints_but(lab, host, |_| false);
+}
+
+#[track_caller]
+fn no_complaints_but(lab: &Lab, host: usize, expected: impl Fn(&str) -> bool) {
     let log = lab.text(host, "avahi.log");
     for complaint in COMPLAINTS {
-        assert!(!log.contains(complaint), "{complaint:?} in\n{log}");
+        assert!(!log.lines().any(|line| line.contains(complaint) && !expected(line)), "{complaint:?} in\n{log}");
     }
 }
 
@@ -142,7 +147,7 @@ fn avahi_works_beside_a_node() {
     let said =
         lab.until_said(judge, &format!("{bus}; timeout 20 avahi-resolve -4 -n {name} 2>&1"), |text| text.contains("192.168"));
     let address = said.split_whitespace().nth(1).unwrap_or_default();
-    assert!(has.contains(&format!("{address}/24")), "{said} is none of\n{has}");
+    assert!(has.contains(&format!(" {address}/")), "{said} is none of\n{has}");
     // What is beside a node hears the others, and they hear it.
     let name = format!("node-0000{second:02x}.local");
     lab.until_said(first, &format!("{beside}; timeout 20 avahi-resolve -4 -n {name} 2>&1"), |text| text.contains("192.168"));
@@ -151,7 +156,9 @@ fn avahi_works_beside_a_node() {
     assert!(all.iter().any(|found| found.instance == "Cluster-Leader-0badcafe"), "{all:?}");
     assert!(leads(&lab.status(first)));
     no_complaints(&lab, judge);
-    no_complaints(&lab, first);
+    // A founder's leader address gets a prefix of its own once the node has its own address. Avahi withdraws it, adds it again, and
+    // meanwhile takes a probe with it, of this very machine, for another machine's.
+    no_complaints_but(&lab, first, |line| line.contains("IN\tA 192.168.200.1 ;") && line.ends_with("Local host won."));
     // It would say so.
     lab.on(first, "bash -c \"printf hostile >/dev/udp/192.168.200.250/5353\"");
     lab.until_line(judge, "avahi.log", COMPLAINTS[0]);
