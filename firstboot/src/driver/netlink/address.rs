@@ -63,37 +63,30 @@ impl Kernel {
             message.attributes.push(AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(given.address) | hosts)));
         }
         self.change(RtMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
-        self.drop_assigned(given.index, given.address, |found| found.prefix != given.prefix)
+        let same = (given.index, given.address);
+        self.drop_where(|found| (found.index, found.address) == same && found.prefix != given.prefix)
     }
 
     /// Takes an address from interface `index`; done as well where it has none or is gone itself.
     pub(in crate::driver) fn drop_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
-        self.drop_assigned(index, address, |_| true)
-    }
-
-    /// Takes an address with those of its prefixes that are `wanted` gone: to the kernel each is an address of its own.
-    fn drop_assigned(&mut self, index: u32, address: Ipv4Addr, wanted: impl Fn(&Assigned) -> bool) -> io::Result<()> {
-        for found in self.addresses()? {
-            if (found.index, found.address) != (index, address) || !wanted(&found) {
-                continue;
-            }
-            let mut message = of(index, address);
-            message.header.prefix_len = found.prefix;
-            // With this the kernel looks at the prefix.
-            message.attributes.push(AddressAttribute::Address(IpAddr::V4(address)));
-            match self.change(RtMessage::DelAddress(message), 0) {
-                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => {}
-                done => done?,
-            }
-        }
-        Ok(())
+        self.drop_where(|found| (found.index, found.address) == (index, address))
     }
 
     /// Takes all addresses of `subnet` from interface `index`, also those that an earlier run of the program gave.
     pub(in crate::driver) fn drop_addresses(&mut self, index: u32, subnet: Subnet) -> io::Result<()> {
-        for found in self.addresses()? {
-            if found.index == index && subnet.contains(found.address) {
-                self.drop_address(index, found.address)?;
+        self.drop_where(|found| found.index == index && subnet.contains(found.address))
+    }
+
+    /// Takes away the addresses that are `wanted` gone. To the kernel an address with another prefix is another address.
+    fn drop_where(&mut self, wanted: impl Fn(&Assigned) -> bool) -> io::Result<()> {
+        for found in self.addresses()?.into_iter().filter(wanted) {
+            let mut message = of(found.index, found.address);
+            message.header.prefix_len = found.prefix;
+            // With this the kernel looks at the prefix.
+            message.attributes.push(AddressAttribute::Address(IpAddr::V4(found.address)));
+            match self.change(RtMessage::DelAddress(message), 0) {
+                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => {}
+                done => done?,
             }
         }
         Ok(())
