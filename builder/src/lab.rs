@@ -12,7 +12,7 @@ pub mod boot;
 pub mod capture;
 mod cards;
 pub mod clock;
-mod cloud;
+pub mod cloud;
 pub mod cluster;
 pub mod console;
 pub mod control;

@@ -98,6 +98,27 @@ pub const GIVING: &[Probe] = &[
     },
 ];
 
+// A literal, since it is part of other scripts.
+macro_rules! identity {
+    () => {
+        r#"set -e
+hcl status --json | grep -o '"incarnation": *"[0-9a-f]*"' | sort -u
+cat /proc/sys/kernel/hostname /etc/machine-id
+cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub
+docker info --format '{{.Swarm.NodeID}}'
+docker info --format '{{.Swarm.NodeAddr}}'
+known=$(curl -sSf -m 20 "http://localhost:8500/v1/catalog/node/$(cat /proc/sys/kernel/hostname)")
+printf '%s' "$known" | grep -o '"ID":"[0-9a-f-]*","Node"'
+"#
+    };
+}
+
+/// Prints what must never change of a node, a fact a line: its founding, names and keys, its id and address in the swarm, and its own id as
+/// Consul's catalog has it. Fails where one of them is not known.
+pub const IDENTITY: &str = identity!();
+/// The lines of it.
+pub const IDENTITY_FACTS: usize = 7;
+
 /// On every node: what it gets from the others.
 pub const TAKING: &[Probe] = &[
     Probe {
@@ -111,20 +132,13 @@ pub const TAKING: &[Probe] = &[
         name: "identity",
         wants: "names, addresses, keys and ids of the node, in swarm and Consul as well, are written down",
         limit: 60,
-        script: r#"
-            mkdir -p /var/lib/hcl-lab
-            cat >/var/lib/hcl-lab/identity <<'END'
-hcl status --json | grep -o '"node":"[0-9a-f]*"' | head -1
-hcl status --json | grep -o '"incarnation":"[0-9a-f]*"' | head -1
-hcl status --json | grep -o '"address":"[0-9.]*"' | head -1
-cat /proc/sys/kernel/hostname /etc/machine-id
-cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub
-docker info --format '{{.Swarm.NodeID}} {{.Swarm.NodeAddr}}'
-cat /var/lib/hcl/consul/data/node-id
-END
-            sh /var/lib/hcl-lab/identity >/var/lib/hcl-lab/before 2>&1; cat /var/lib/hcl-lab/before"#,
+        script: concat!(
+            "mkdir -p /var/lib/hcl-lab; cat >/var/lib/hcl-lab/identity <<'END'\n",
+            identity!(),
+            "END\nsh /var/lib/hcl-lab/identity >/var/lib/hcl-lab/before; code=$?; cat /var/lib/hcl-lab/before; exit $code"
+        ),
         judge: |answer, _| match answer.succeeded()?.lines().filter(|line| !line.trim().is_empty()).count() {
-            8 => Ok("eight facts".into()),
+            IDENTITY_FACTS => Ok(format!("{IDENTITY_FACTS} facts")),
             _ => Err(answer.quoted()),
         },
     },
@@ -150,7 +164,7 @@ pub const AFTERWARDS: &[Probe] = &[
         name: "identity kept",
         wants: "no name, address, key or id of the node has changed",
         limit: 60,
-        script: "sh /var/lib/hcl-lab/identity 2>&1 | diff /var/lib/hcl-lab/before -",
+        script: "sh /var/lib/hcl-lab/identity | diff /var/lib/hcl-lab/before -",
         judge: |answer, _| {
             answer.succeeded()?;
             Ok("nothing has changed".into())

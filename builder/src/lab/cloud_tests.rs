@@ -60,7 +60,7 @@ fn judges_say_yes_and_no() {
         ("overlay by name", 1, "wget: bad address".into(), false),
         ("overlay by name afterwards", 0, "hello over the overlay".into(), true),
         ("overlay by name afterwards", 0, String::new(), false),
-        ("identity", 0, "1\n2\n3\n4\n5\n6\n7\n8".into(), true),
+        ("identity", 0, "1\n2\n3\n4\n5\n6\n7".into(), true),
         ("identity", 0, "1\n2\n\n3".into(), false),
         ("identity kept", 0, String::new(), true),
         ("identity kept", 1, "3c3\n< a\n> b".into(), false),

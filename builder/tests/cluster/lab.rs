@@ -11,6 +11,7 @@ use hcl_image::{
     image::disk::Disk,
     lab::{
         Lab, Spec, What,
+        cloud::{IDENTITY, IDENTITY_FACTS},
         login::{self, Login, Wish},
         machine::Machine,
         node::Clock,
@@ -27,17 +28,6 @@ pub const SETTLED: Duration = Duration::from_secs(1200);
 const OFF: Duration = Duration::from_secs(300);
 /// For one question.
 const ANSWER: Duration = Duration::from_secs(180);
-
-/// What must never change of a node: a line each.
-const IDENTITY: &str = r#"
-exec 2>&1
-hcl status --json | grep -o '"node":"[0-9a-f]*"' | head -1
-hcl status --json | grep -o '"incarnation":"[0-9a-f]*"' | head -1
-hcl status --json | grep -o '"address":"[0-9.]*"' | head -1
-cat /proc/sys/kernel/hostname /etc/machine-id
-cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub
-docker info --format '{{.Swarm.NodeID}} {{.Swarm.NodeAddr}}'
-cat /var/lib/hcl/consul/data/node-id; echo"#;
 
 /// A running lab.
 pub struct Cluster {
@@ -231,7 +221,7 @@ impl Cluster {
     /// What must never change of a node.
     pub fn identity(&mut self, node: usize) -> Vec<String> {
         let facts: Vec<String> = self.ask(node, IDENTITY).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        assert_eq!(facts.len(), 8, "node-{}: {facts:?}", node + 1);
+        assert_eq!(facts.len(), IDENTITY_FACTS, "node-{}: {facts:?}", node + 1);
         facts
     }
 
