@@ -115,10 +115,10 @@ impl Cluster {
         }
     }
 
-    /// Gives a spare node a card with another image, whose keys are in the folder `keys`.
-    pub fn other_card(&mut self, node: usize, image: &Path, keys: &Path) {
+    /// Gives a spare node a card with another image; whoever logs in there has the key in the folder `keys`, or the usual one.
+    pub fn other_card(&mut self, node: usize, image: &Path, keys: Option<&Path>) {
         let disk = Disk::open(image, &Reporter::new(Mode::Quiet)).unwrap();
-        self.logins[node] = login::find(&disk, &Wish { keys: Some(keys.to_owned()), ..Wish::default() }).unwrap();
+        self.logins[node] = login::find(&disk, &Wish { keys: keys.map(Path::to_owned), ..Wish::default() }).unwrap();
         self.lab.other_card(node, image).unwrap();
     }
 
