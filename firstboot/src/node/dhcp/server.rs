@@ -153,7 +153,7 @@ impl Server {
         }
         let known = self.members.has(address) || self.members.knows(arp.sender_mac) || self.strangers.has(address);
         if !known {
-            self.foreign.seen(now, address);
+            self.foreign.seen(now, address, Some(arp.sender_mac));
         }
     }
 
@@ -292,7 +292,7 @@ impl Server {
                 let Some(address) = message.requested.filter(|_| self.names_us(message)) else { return };
                 if self.strangers.free(mac, address) {
                     // Probed again before it is lent again: a note that anybody can make needs no more weight.
-                    self.foreign.seen(now, address);
+                    self.foreign.seen(now, address, None);
                 }
             }
             Kind::Release => {

@@ -140,7 +140,7 @@ impl Members {
             return Some(offer.address);
         }
         let free = candidates(self.addresses.subnet(), self.addresses.member_range(), mac).filter(|address| !self.has(*address));
-        let address = foreign.choose(free);
+        let address = foreign.choose(mac, free);
         self.full = address.is_none();
         address
     }

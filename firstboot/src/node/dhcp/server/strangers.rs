@@ -104,7 +104,7 @@ impl Strangers {
         }
         let wish = wish.filter(|wish| self.lends(*wish));
         let range = candidates(self.addresses.subnet(), self.addresses.stranger_range(), mac);
-        let address = foreign.choose(wish.into_iter().chain(range).filter(|address| !self.has(*address)));
+        let address = foreign.choose(mac, wish.into_iter().chain(range).filter(|address| !self.has(*address)));
         self.full = address.is_none();
         address
     }

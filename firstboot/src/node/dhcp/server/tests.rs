@@ -131,6 +131,17 @@ fn a_new_member_is_bound_when_it_asks() {
 }
 
 #[test]
+fn who_comes_from_another_founding_keeps_its_address() {
+    let address = candidates(Addresses::DEFAULT.subnet(), Addresses::DEFAULT.member_range(), mac(5)).next().unwrap();
+    for (holder, kept) in [(5, true), (6, false)] {
+        let mut bench = Bench::new(server_setup());
+        bench.arp(0, Arp::announcement(mac(holder), address));
+        let offer = bench.at(1, &sealed(stranger(Kind::Discover, 5), None));
+        assert_eq!(offer[0].contains(&format!("yi.{} ", address.octets()[3])), kept, "held by {holder}: {offer:?}");
+    }
+}
+
+#[test]
 fn offers_to_members_are_bounded_and_the_range_has_an_end() {
     let addresses = Addresses::new("192.168.200.0/24".parse().unwrap(), 1, "10-12".parse().unwrap(), "200-201".parse().unwrap());
     let mut bench = Bench::new(ServerSetup { addresses: addresses.unwrap(), ..server_setup() });
