@@ -44,11 +44,14 @@ const WRITTEN: &str = r#"
         [ "${bytes:-0}" = 0 ] || echo "$bytes $(cat "$process/comm")"
     done"#;
 
-/// All images of the image, out of the store and back into it by `docker load`; seconds, images and MiB.
+/// All images of the image, out of the store and back into it by `docker load`; seconds, images and MiB. The engine must come to the
+/// same ids, names and sizes by itself.
 const LOAD: &str = r#"
     set -e
     docker rm --force consul >/dev/null
+    listed() { docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}} {{.Size}}' | sort; }
     images=$(docker images --format '{{.Repository}}:{{.Tag}}')
+    seeded=$(listed)
     docker save --output /var/tmp/images.tar $images
     docker rmi $images >/dev/null
     sync; echo 3 >/proc/sys/vm/drop_caches
@@ -56,6 +59,7 @@ const LOAD: &str = r#"
     docker load --quiet --input /var/tmp/images.tar >/dev/null
     sync
     ended=$(cut -d' ' -f1 /proc/uptime)
+    [ "$seeded" = "$(listed)" ] || { echo "seeded: $seeded"; echo "loaded: $(listed)"; exit 1; } >&2
     echo "$began $ended $(echo $images | wc -w) $(($(stat -c %s /var/tmp/images.tar) >> 20))"
     rm /var/tmp/images.tar"#;
 

@@ -234,6 +234,11 @@ impl Cluster {
         self.until_off(nodes);
     }
 
+    /// Whether a node's QEMU has ended.
+    pub fn is_off(&self, node: usize) -> bool {
+        self.ended.contains_key(&node)
+    }
+
     /// Waits until all QEMUs have ended well.
     pub fn until_off(&mut self, nodes: &[usize]) {
         let deadline = Instant::now() + OFF;
