@@ -37,7 +37,7 @@ const CUT: &str = r#"
 while managers=$(curl -sS --unix-socket /run/docker.sock http://engine/nodes | grep -o '"ManagerStatus"' | wc -l); do
     [ "$managers" != 2 ] || echo o >/proc/sysrq-trigger
     [ "$managers" -lt 3 ] || { echo "$managers" >/run/cut-missed; exit; }
-    sleep 0.05
+    sleep 0.3
 done
 END
     setsid sh /run/cut >/dev/null 2>&1 </dev/null &"#;
