@@ -59,7 +59,8 @@ pub fn scans(printed: &str) -> BTreeMap<String, Scan> {
         let scan = scans.entry(address.to_owned()).or_default();
         for field in rest.split('\t') {
             if let Some(ports) = field.strip_prefix("Ports: ") {
-                for port in ports.split(", ") {
+                // Of a host that answers nowhere there are none.
+                for port in ports.split(", ").filter(|port| !port.trim().is_empty()) {
                     let parts: Vec<_> = port.trim().split('/').collect();
                     let [number, state, protocol, ..] = parts[..] else { panic!("{line}") };
                     match state {
@@ -88,4 +89,6 @@ fn nmaps_words() {
     let scans = scans(printed);
     let open = BTreeMap::from([("22/tcp".to_owned(), "open".to_owned())]);
     assert_eq!(scans["10.0.0.1"], Scan { ports: open, closed: 1, filtered: 65533 });
+    let silent = self::scans("Host: 10.0.0.1 ()\tPorts: \tIgnored State: filtered (65535)\n");
+    assert_eq!(silent["10.0.0.1"], Scan { filtered: 65535, ..Scan::default() });
 }
