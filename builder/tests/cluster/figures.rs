@@ -38,7 +38,7 @@ const MEMORY: &str = r#"
 
 /// Bytes written to the card since boot, and by which process, in bytes.
 const WRITTEN: &str = r#"
-    echo $(($(cut -d' ' -f7 /sys/block/vda/stat 2>/dev/null || awk '{print $7}' /sys/block/vda/stat) * 512)) CARD
+    set -- $(cat /sys/block/vda/stat); echo $(($7 * 512)) CARD
     for process in /proc/[0-9]*; do
         bytes=$(sed -n 's/^write_bytes: //p' "$process/io" 2>/dev/null)
         [ "${bytes:-0}" = 0 ] || echo "$bytes $(cat "$process/comm")"
