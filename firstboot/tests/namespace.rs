@@ -198,7 +198,7 @@ fn a_virtual_interface_is_not_taken_unasked() {
     node.expect_notification("READY=1");
     // The engine starts now: what members have among themselves is closed, though nothing is known of the network yet.
     let table = node.sh("nft list table inet hcl_members");
-    assert!(table.contains("tcp dport { 2377, 7946, 8300, 8301, 8302 } drop") && !table.contains("elements"), "{table}");
+    assert!(table.contains("tcp dport { 2376, 2377, 7946, 8300, 8301, 8302 } drop") && !table.contains("elements"), "{table}");
     node.stop();
 }
 
