@@ -297,9 +297,10 @@ impl Cluster {
         }
         for node in &self.nodes {
             let list = |path: &str| node.ask("GET", path, None).1;
-            if !list("/images/json").to_string().contains(wire::IMAGE) {
+            let images = list("/images/json");
+            if images.is_array() && !images.to_string().contains(wire::IMAGE) {
                 let archive = self.folder.join("saved.tar").display().to_string();
-                self.wire().docker(node.host, &format!("load -q -i {archive}"));
+                self.wire().try_docker(node.host, &format!("load -q -i {archive}"));
             }
             for network in list("/networks").as_array().unwrap_or(&Vec::new()) {
                 let name = network["Name"].as_str().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -29,13 +29,15 @@ pub struct Consul<'a> {
     secrets: Secrets,
     /// Node programs that run.
     beating: Vec<Arc<AtomicBool>>,
+    /// The session that has the leader's lock.
+    holder: Mutex<Option<String>>,
 }
 
 impl<'a> Consul<'a> {
     /// Three servers, with tokens and engines; `node-1` leads.
     pub fn start(cluster: &'a Cluster) -> Self {
         let secrets = Secrets::of(&cluster.key);
-        let mut consul = Self { cluster, secrets, beating: Vec::new() };
+        let mut consul = Self { cluster, secrets, beating: Vec::new(), holder: Mutex::new(None) };
         for node in &cluster.nodes {
             consul.agent(node);
             if node.host == 1 {
@@ -105,11 +107,22 @@ impl<'a> Consul<'a> {
         on
     }
 
-    /// Makes `node` lead, as its lock would.
+    /// Makes `node` lead: gives the lock back for whoever holds it, and takes it for `node`. Nothing of the lab ends the session by itself.
     pub fn lead(&self, node: &Machine) {
-        let owner = Owner { node: node.id(), address: node.address };
-        let value = serde_json::to_vec(&owner).unwrap();
-        until("the leader's key", || self.client(node).put(LEADER, &value).ok());
+        let owner = serde_json::to_vec(&Owner { node: node.id(), address: node.address }).unwrap();
+        let client = self.client(&self.cluster.nodes[0]);
+        let mut holder = self.holder.lock().unwrap();
+        if let Some(session) = holder.take() {
+            until("the lock's release", || client.release(LEADER, &session, &owner).ok().filter(|done| *done));
+        }
+        let wanted = serde_json::json!({ "Name": LEADER, "NodeChecks": [], "LockDelay": "0s" }).to_string();
+        let session = until("a session", || {
+            let answer = client.raw("PUT", "/v1/session/create", Some(wanted.as_bytes())).ok()?;
+            let made: Value = serde_json::from_slice(&answer.body).ok()?;
+            made["ID"].as_str().map(str::to_owned)
+        });
+        until("the leader's lock", || client.acquire(LEADER, &session, &owner).ok().filter(|done| *done));
+        *holder = Some(session);
     }
 
     /// Writes what is known of the user `name`.
