@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    agent::Agent,
     dns,
     host::{Host, IMAGE, Running, enter, until},
 };
@@ -33,18 +34,23 @@ fn ticks(pid: u32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-fn look(what: &str, consul: u32, join: u32) {
+/// The entries of the servers' log so far.
+fn entries(agent: &Agent) -> u64 {
+    let own = agent.client.raw("GET", "/v1/agent/self", None).unwrap();
+    let own: serde_json::Value = serde_json::from_slice(&own.body).unwrap();
+    own.pointer("/Stats/raft/commit_index").and_then(|index| index.as_str()).unwrap().parse().unwrap()
+}
+
+fn look(what: &str, agent: &Agent, join: u32) {
     thread::sleep(SETTLE);
-    let counts = || {
-        let io = format!("/proc/{consul}/io");
-        (field(io.clone(), "write_bytes"), field(io, "syscw"), ticks(consul), ticks(join))
-    };
+    let consul = agent.pid();
+    let counts = || (field(format!("/proc/{consul}/io"), "write_bytes"), entries(agent), ticks(consul), ticks(join));
     let (begin, before) = (Instant::now(), counts());
     thread::sleep(LOOK);
     let (minutes, after) = (begin.elapsed().as_secs_f64() / 60.0, counts());
     let per_minute = |before: u64, after: u64| (after - before) as f64 / minutes;
     println!(
-        "figure: {what}: Consul writes {:.0} KB/min in {:.0} calls, {:.2} % of a core; join {:.2} % of a core, {:.1} MB resident, most {:.1} MB",
+        "figure: {what}: Consul writes {:.0} KB/min, {:.1} entries of its log; {:.2} % of a core; join {:.2} % of a core, {:.1} MB resident, most {:.1} MB",
         per_minute(before.0, after.0) / 1000.0,
         per_minute(before.1, after.1),
         per_minute(before.2, after.2) / 60.0,
@@ -76,7 +82,7 @@ fn figures() {
     let arguments: Vec<&str> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
     let program = Path::new(env!("CARGO_BIN_EXE_hcl-swarm"));
     let join = Running::start(program, &[&["join"], &arguments[..]].concat(), &host.at("join.log"));
-    let consul = host.consul.as_ref().unwrap().pid();
+    let consul = host.consul.as_ref().unwrap();
     look("no container", consul, join.pid());
     for number in 0..20 {
         host.docker(&["run", "-d", "--name", &format!("web{number}"), "-p", "80", "-eSERVICE_NAME=web", IMAGE, "httpd", "-f"]);
@@ -97,7 +103,7 @@ fn figures() {
         };
         let begin = Instant::now();
         let script = "dd if=/dev/zero bs=1M count=500 2>/dev/null";
-        let output = command.args(["run", "--rm", "-i", IMAGE, "sh", "-c", script]).output().unwrap();
+        let output = command.args(["run", "--rm", "-i", "--log-driver", "none", IMAGE, "sh", "-c", script]).output().unwrap();
         println!("figure: {what}: {} bytes of output in {:.2} s", output.stdout.len(), begin.elapsed().as_secs_f64());
     }
     println!(
