@@ -16,10 +16,12 @@ pub mod kept;
 pub mod orders;
 mod place;
 pub mod plan;
+mod promote;
 pub mod recover;
 mod report;
 pub mod role;
 mod run;
 pub mod state;
+mod systemctl;
 
 pub use run::run;

@@ -29,7 +29,10 @@ pub enum SwarmState {
     /// It is in none.
     None,
     /// It is joining or coming back, and has not reached a manager yet.
-    Pending,
+    Pending {
+        /// It is a manager itself, with what managers keep, and waits for a majority of them.
+        manager: bool,
+    },
     /// It is a worker.
     Worker {
         /// Its id in the swarm.
@@ -61,7 +64,7 @@ impl SwarmState {
                 Self::Manager { node_id, swarm_id, trouble: Some(super::one_line(&error)).filter(|error| !error.is_empty()) }
             }
             "active" => Self::Worker { node_id, managers: remote_managers.into_iter().map(|manager| manager.addr).collect() },
-            "pending" => Self::Pending,
+            "pending" => Self::Pending { manager: control_available },
             "locked" => Self::Locked,
             "error" => Self::Error(super::one_line(&error)),
             _ => Self::None,
@@ -236,8 +239,9 @@ impl Engine {
         loop {
             let state = self.swarm_state()?;
             // Where the engine says that it did not wait any longer, it goes on: that is no failure.
-            if state != SwarmState::Pending || Instant::now() >= until {
-                return if state.is_active() || state == SwarmState::Pending { Ok(state) } else { asked.map(|_| state) };
+            let pending = matches!(state, SwarmState::Pending { .. });
+            if !pending || Instant::now() >= until {
+                return if state.is_active() || pending { Ok(state) } else { asked.map(|_| state) };
             }
             thread::sleep(PAUSE);
         }
@@ -324,7 +328,7 @@ mod tests {
         };
         assert_eq!(with("Cluster", json!({"ID": "c"})), manager(Some("c"), None));
         assert_eq!(with("Error", json!("rpc error:\n no leader")), manager(None, Some("rpc error: no leader")));
-        assert_eq!(with("LocalNodeState", json!("pending")), SwarmState::Pending);
+        assert_eq!(with("LocalNodeState", json!("pending")), SwarmState::Pending { manager: true });
         assert_eq!(with("LocalNodeState", json!("locked")), SwarmState::Locked);
         assert_eq!(with("LocalNodeState", json!("inactive")), SwarmState::None);
         assert_eq!(with("LocalNodeState", json!("error")), SwarmState::Error(String::new()));

@@ -134,7 +134,9 @@ fn swarm(seen: &Seen, _: u64, members: usize) -> Found {
         (SwarmState::Manager { .. }, None) => Err(format!("the engine is a manager, but does not know its nodes: {RESTART}")),
         (SwarmState::Worker { .. }, _) => Ok("the engine is a worker in the swarm".to_owned()),
         (SwarmState::None, _) => Err("the engine is in no swarm: that comes with the services".to_owned()),
-        (SwarmState::Pending, _) => Err("the engine looks for the swarm's managers: check that the other boards run".to_owned()),
+        (SwarmState::Pending { .. }, _) => {
+            Err("the engine looks for the swarm's managers: check that the other boards run".to_owned())
+        }
         (SwarmState::Locked, _) => Err("the swarm is locked: `docker swarm unlock`".to_owned()),
         (SwarmState::Error(error), _) => Err(format!("the engine fails in the swarm ({error}): `sudo systemctl restart docker`")),
     }
@@ -217,7 +219,8 @@ pub(super) mod tests {
             ["services"]
         );
         assert_eq!(failed(|seen| seen.engine = Err("not there".into())), ["engine"]);
-        for state in [SwarmState::None, SwarmState::Pending, SwarmState::Locked, SwarmState::Error("x".into())] {
+        for state in [SwarmState::None, SwarmState::Pending { manager: false }, SwarmState::Locked, SwarmState::Error("x".into())]
+        {
             assert_eq!(failed(|seen| seen.swarm = state), ["swarm"]);
         }
         let trouble = SwarmState::Manager { node_id: "a".into(), swarm_id: None, trouble: Some("no majority".into()) };

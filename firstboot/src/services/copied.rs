@@ -4,8 +4,9 @@
 //! then another node's, and so is what the system has made for itself alone. All of that is forgotten, and the board boots anew as
 //! it did with a fresh card.
 
-use std::{fs, io, path::Path, process::Command};
+use std::{fs, io, path::Path};
 
+use super::systemctl::systemctl;
 use crate::{IMAGE_HOST_NAME, durable};
 
 /// Removes what no two systems may share, under `root`: SSH host keys, the host name, and the machine id. The next boot makes
@@ -39,9 +40,7 @@ pub(super) fn forget_system(root: &Path) -> Result<(), String> {
 ///
 /// systemd refuses.
 pub(super) fn boot_anew() -> Result<(), String> {
-    let output =
-        Command::new("systemctl").args(["--no-block", "reboot"]).output().map_err(|error| format!("systemctl: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    systemctl(&["reboot"])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     anew::{self, CARD_LABEL, Card},
     door::{self, Hall, Leading, Shared},
     kept::Server,
+    promote::promotion,
     report::Report,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         kv::Freshness,
         servers::{Wanted, plan},
     },
-    engine::{Engine, Node, NodeRole},
+    engine::{Engine, Node},
     identity::{Incarnation, NodeId},
     record::MemberEntry,
     trust::join::Token,
@@ -41,6 +42,8 @@ pub(super) struct Duties {
     token: Option<Token>,
     looked: Option<Instant>,
     established: bool,
+    /// To be kept before the swarm's second manager is made, and until it works.
+    pairing: bool,
 }
 
 /// What the leader knows of itself and the network.
@@ -57,6 +60,8 @@ pub(super) struct Lead<'a> {
     pub(super) clock: bool,
     /// Nobody else is to be a server of before.
     pub(super) alone: bool,
+    /// The swarm's second manager is being made, as is kept.
+    pub(super) pairing: bool,
 }
 
 impl Duties {
@@ -113,6 +118,11 @@ impl Duties {
     /// Whether this node alone is to be a server, as Consul has it.
     pub(super) fn is_alone(&self, own: NodeId) -> bool {
         self.wanted == [own]
+    }
+
+    /// Whether the swarm's second manager is being made: to be kept before the next look.
+    pub(super) fn is_pairing(&self) -> bool {
+        self.pairing
     }
 
     /// The reports of all, our own among them.
@@ -229,14 +239,14 @@ impl Duties {
         Ok(())
     }
 
-    /// Makes managers of those that shall serve. Nobody is made a worker again: a majority may hang on it.
-    fn promote(&self, lead: &Lead<'_>, reports: &BTreeMap<NodeId, (Instant, Report)>, nodes: &[Node]) -> Result<(), String> {
-        for id in self.wanted.iter().filter(|id| **id != lead.own) {
-            let swarm_id = reports.get(id).and_then(|(_, report)| report.swarm_id.as_deref());
-            let worker = |node: &&Node| Some(node.id.as_str()) == swarm_id && node.role == NodeRole::Worker && node.is_ready();
-            if let Some(node) = nodes.iter().find(worker) {
-                lead.engine.set_role(&node.id, NodeRole::Manager).map_err(|error| error.to_string())?;
-            }
+    /// Makes managers of those that shall serve. Nobody who takes part is made a worker again: a majority may hang on it.
+    fn promote(&mut self, lead: &Lead<'_>, reports: &BTreeMap<NodeId, (Instant, Report)>, nodes: &[Node]) -> Result<(), String> {
+        let wanted: Vec<&str> =
+            self.wanted.iter().filter_map(|id| reports.get(id).and_then(|(_, report)| report.swarm_id.as_deref())).collect();
+        let promotion = promotion(&wanted, nodes, lead.pairing);
+        self.pairing = promotion.pairing;
+        for (id, role) in promotion.roles {
+            lead.engine.set_role(id, role).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -265,7 +275,7 @@ impl Duties {
         let swarm_id = report.and_then(|(_, report)| report.swarm_id.as_deref());
         if let Some(seen) = nodes.iter().find(|node| Some(node.id.as_str()) == swarm_id) {
             node.swarm.state.clone_from(&seen.state);
-            node.swarm.role = if seen.role == NodeRole::Manager { "manager" } else { "worker" }.to_owned();
+            node.swarm.role = if seen.role == crate::engine::NodeRole::Manager { "manager" } else { "worker" }.to_owned();
             node.swarm.leader = seen.manager.as_ref().is_some_and(|manager| manager.leader);
         }
         node.state = match report {

@@ -4,7 +4,7 @@
 //! name for it; a drop-in that has sshd show it; a line in `ssh_known_hosts` for the cluster's names and addresses; a drop-in for the
 //! names that move with the leader's role. A system without an Ed25519 host key, or an image without a cluster key, has none of it.
 
-use std::{fs, io, net::Ipv4Addr, path::Path, process::Command};
+use std::{fs, io, net::Ipv4Addr, path::Path};
 
 use crate::{
     config::Addresses,
@@ -15,7 +15,7 @@ use crate::{
     status::Status,
 };
 
-use super::place;
+use super::{place, systemctl};
 
 const KEY: &str = "ssh_host_ed25519_key.pub";
 const CERTIFICATE: &str = "ssh_host_ed25519_key-cert.pub";
@@ -144,13 +144,7 @@ fn replace(folder: &Path, name: &str, content: &str) -> Result<bool, String> {
 
 /// Has sshd read its configuration, if it runs; sessions stay.
 fn reload(program: &Path) -> Result<(), String> {
-    let arguments = ["--no-block", "try-reload-or-restart", "ssh.service"];
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{}: {error}", program.display()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`systemctl {}`: {}", arguments.join(" "), text.lines().next().unwrap_or("no reason given")))
+    systemctl::run(program, &["--no-block", "try-reload-or-restart", "ssh.service"])
 }
 
 #[cfg(test)]

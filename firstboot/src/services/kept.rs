@@ -34,6 +34,9 @@ pub struct Kept {
     /// Whoever else shall be a server by what Consul has is gone for good, and that is not written there yet.
     #[serde(default)]
     pub alone: bool,
+    /// The swarm's second manager is being made, or is not known to work: whatever was confirmed so far, this node has it.
+    #[serde(default)]
+    pub pairing: bool,
 }
 
 /// The way in. Each step is kept once it is made, and none is made twice: a second `swarm init` or a second bootstrap of Consul

@@ -40,6 +40,10 @@ pub struct Seen {
     pub answer: Option<Answer>,
     /// Whether this node is to be a server, as the leader last said.
     pub serve: Option<bool>,
+    /// Whether its engine, a manager, has waited for a majority of the managers for so long that none comes by itself.
+    pub stranded: bool,
+    /// Whether its engine has given up coming back to the swarm, for a while, and the leader is in it.
+    pub gave_up: bool,
 }
 
 /// A node's place in the network, as `hcl-firstboot` keeps it.
@@ -82,7 +86,7 @@ impl From<&SwarmState> for Swarm {
         match state {
             SwarmState::None => Self::None,
             SwarmState::Worker { .. } | SwarmState::Manager { .. } => Self::In,
-            SwarmState::Pending | SwarmState::Error(_) | SwarmState::Locked => Self::Pending,
+            SwarmState::Pending { .. } | SwarmState::Error(_) | SwarmState::Locked => Self::Pending,
         }
     }
 }
@@ -125,6 +129,12 @@ pub enum Step {
     Keep(Progress),
     /// `docker swarm init`.
     InitSwarm,
+    /// Make the swarm this one manager's again. A cut while its second manager was made has left two that wait for each other: one
+    /// needs the other's vote, which needs a leader to learn what it votes about. All that was ever confirmed is here, since one of
+    /// two is no majority.
+    SwarmAlone,
+    /// Start the engine anew. One that meets a swarm without a majority as it starts gives up, and does not try again.
+    RestartEngine,
     /// Ask the leader to be taken in.
     Ask(Ipv4Addr),
     /// `docker swarm join`.
@@ -158,6 +168,10 @@ impl std::fmt::Display for Step {
             Self::Recover => f.write_str("going on alone, as `hcl recover` decided"),
             Self::Keep(_) => f.write_str("writing down how far it came"),
             Self::InitSwarm => f.write_str("founding the swarm"),
+            Self::SwarmAlone => {
+                f.write_str("making the swarm one manager's again, since the power went while its second one was made")
+            }
+            Self::RestartEngine => f.write_str("starting the engine anew, which has given up coming back to the swarm"),
             Self::Ask(leader) => write!(f, "asking the leader at {leader} to be taken in"),
             Self::JoinSwarm { .. } => f.write_str("joining the swarm"),
             Self::StartConsul { server: true, .. } => f.write_str("starting Consul, a server"),
@@ -181,13 +195,15 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
         let cut = kept.progress == Progress::Recovering;
         return if cut { Step::Wait("`sudo hcl recover` once more: it was cut short") } else { Step::Wipe };
     }
-    let Engine::Up(swarm) = &seen.engine else { return Step::Wait("the engine") };
+    let Engine::Up(swarm) = seen.engine else { return Step::Wait("the engine") };
     match kept.progress {
         Progress::Recovering if place.leads => Step::Recover,
         Progress::Recovering => Step::Wait("the leader's role"),
         Progress::None if place.leads => Step::Keep(Progress::Founding { swarm: false, consul: false }),
         Progress::None => join(place, seen, swarm, false),
+        Progress::Founding { .. } if kept.pairing && seen.stranded && swarm == Swarm::Pending => Step::SwarmAlone,
         Progress::Founding { swarm: done, consul } => found(place, seen, swarm, done, consul),
+        Progress::Joined { .. } if seen.gave_up => Step::RestartEngine,
         Progress::Joined { server } => {
             match (seen.serve, swarm) {
                 (Some(serve), _) if serve != server => Step::Keep(Progress::Joined { server: serve }),
@@ -199,7 +215,7 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
     }
 }
 
-fn found(place: &Place, seen: &Seen, swarm: &Swarm, initialised: bool, bootstrapped: bool) -> Step {
+fn found(place: &Place, seen: &Seen, swarm: Swarm, initialised: bool, bootstrapped: bool) -> Step {
     match swarm {
         // Others went on with it, and one of them leads.
         Swarm::None if initialised && place.leader.is_some() => return join(place, seen, swarm, true),
@@ -223,7 +239,7 @@ fn found(place: &Place, seen: &Seen, swarm: &Swarm, initialised: bool, bootstrap
     }
 }
 
-fn join(place: &Place, seen: &Seen, swarm: &Swarm, server: bool) -> Step {
+fn join(place: &Place, seen: &Seen, swarm: Swarm, server: bool) -> Step {
     match (swarm, &seen.answer) {
         (Swarm::In, _) => Step::Keep(Progress::Joined { server }),
         (Swarm::Pending, _) => Step::Wait("the swarm"),

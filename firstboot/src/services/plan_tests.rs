@@ -19,6 +19,8 @@ fn seen(leads: bool) -> Seen {
         cleared: false,
         answer: None,
         serve: None,
+        stranded: false,
+        gave_up: false,
     }
 }
 
@@ -68,6 +70,8 @@ impl World {
                 self.kept.progress = Progress::Founding { swarm, consul };
             }
             Step::Keep(progress) => self.kept.progress = *progress,
+            Step::RestartEngine => self.seen.gave_up = false,
+            Step::SwarmAlone => self.seen.engine = Engine::Up(Swarm::In),
             Step::InitSwarm => {
                 self.initialised += 1;
                 self.seen.engine = Engine::Up(Swarm::In);
@@ -296,4 +300,29 @@ fn what_was_to_go_on_is_not_forgotten() {
     // The power went before the network's part was kept: it is still in the founding of before.
     world.seen.place.as_mut().unwrap().incarnation = ONE;
     assert!(matches!(next(&world.kept, &world.seen), Step::Wait(what) if what.contains("once more")));
+}
+
+#[test]
+fn a_cut_while_the_second_manager_was_made() {
+    let mut world = World::new(true);
+    world.settle(false);
+    world.seen.engine = Engine::Up(Swarm::Pending);
+    for (pairing, stranded, step) in
+        [(false, true, Step::Wait("the swarm")), (true, false, Step::Wait("the swarm")), (true, true, Step::SwarmAlone)]
+    {
+        (world.kept.pairing, world.seen.stranded) = (pairing, stranded);
+        assert_eq!(next(&world.kept, &world.seen), step, "{pairing} {stranded}");
+    }
+    // It may have another role by then: it is needed to lead.
+    world.seen.place = Some(place(false));
+    assert_eq!(world.settle(false), [Step::SwarmAlone]);
+    assert!(world.kept.pairing, "until the second one works");
+}
+
+#[test]
+fn an_engine_that_gave_up_is_started_anew() {
+    let mut world = World::new(false);
+    world.settle(true);
+    world.seen.gave_up = true;
+    assert_eq!(world.settle(true), [Step::RestartEngine]);
 }

@@ -160,9 +160,9 @@ fn lines(facts: &Facts) -> Vec<String> {
     vec![swarm.to_owned(), consul.to_owned(), others.to_owned()]
 }
 
-/// Whether a swarm of one can be made of what the engine has.
+/// Whether a swarm of one can be made of what the engine has. A manager that was started without the others is on its way for ever.
 fn keeps(state: &SwarmState) -> bool {
-    matches!(state, SwarmState::Manager { .. })
+    matches!(state, SwarmState::Manager { .. } | SwarmState::Pending { manager: true })
 }
 
 /// Makes a swarm of one of what this engine has as a manager, or leaves it; whether it is in one. `alone` says where.

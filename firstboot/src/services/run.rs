@@ -25,6 +25,7 @@ use super::{
     report::{Report, Told},
     role::{Candidate, Role},
     state::ServicesStatus,
+    systemctl::systemctl,
 };
 use crate::{
     config::NodeConfig,
@@ -47,6 +48,11 @@ const QUIET: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(3);
 /// How long joining a swarm may take: the engine's own limit is 20 s, and it goes on behind it.
 const JOIN: Duration = Duration::from_secs(60);
+/// After this long without a majority of the swarm's managers none comes by itself: two that both run need some seconds.
+const STRANDED: Duration = Duration::from_secs(60);
+/// An engine that has given up for so long, while the leader is in the swarm, is started anew; and again after this much.
+const GAVE_UP: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_secs(600);
 /// A view of the leader's that is older is not shown any more.
 const STALE: Duration = Duration::from_secs(15);
 /// How often Consul is told of the engine.
@@ -73,6 +79,11 @@ pub(super) struct Services {
     reviver: Reviver,
     revived: Option<Instant>,
     beaten: Option<Instant>,
+    /// Since when the engine waits for a majority of the swarm's managers.
+    stranded: Option<Instant>,
+    /// Since when it has given up coming back to the swarm, and when it was last started anew for that.
+    gave_up: Option<Instant>,
+    restarted: Option<Instant>,
     inventory: Inventory,
     answer: Option<plan::Answer>,
     told: Option<(Instant, Told)>,
@@ -125,6 +136,9 @@ impl Services {
             reviver: Reviver::default(),
             revived: None,
             beaten: None,
+            stranded: None,
+            gave_up: None,
+            restarted: None,
             inventory: Inventory::default(),
             answer: None,
             told: None,
@@ -200,11 +214,19 @@ impl Services {
             None => (plan::Engine::Down, SwarmState::None),
             Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
+        let waits = state == SwarmState::Pending { manager: true };
+        self.stranded = waits.then(|| self.stranded.unwrap_or_else(Instant::now));
+        let stranded = self.stranded.is_some_and(|since| since.elapsed() >= STRANDED);
+        self.gave_up = matches!(state, SwarmState::Error(_)).then(|| self.gave_up.unwrap_or_else(Instant::now));
+        // Only a leader that is settled itself answers reports.
+        let led = self.told.as_ref().is_some_and(|(at, _)| at.elapsed() < STALE);
+        let gave_up = led && self.gave_up.is_some_and(|since| since.elapsed() >= GAVE_UP);
+        let gave_up = gave_up && self.restarted.is_none_or(|at| at.elapsed() >= RESTART);
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
         let told = self.told.as_ref();
         let cleared = told.is_some_and(|(at, told)| told.cleared && at.elapsed() < STALE);
         let (data, serve) = (self.agent.has_data(), told.map(|(_, told)| told.serve));
-        (Seen { place, engine, consul, data, cleared, answer: self.answer.clone(), serve }, state)
+        (Seen { place, engine, consul, data, cleared, answer: self.answer.clone(), serve, stranded, gave_up }, state)
     }
 
     fn perform(&mut self, step: Step, look: Option<&Look>) -> Result<(), String> {
@@ -243,6 +265,11 @@ impl Services {
             Step::InitSwarm => {
                 let init = founding(&look.place)?;
                 need()?.init_swarm(&init).map(|_| ()).map_err(|error| error.to_string())
+            }
+            Step::SwarmAlone => recover::swarm(need()?, &founding(&look.place)?).map(|_| ()).map_err(|error| error.to_string()),
+            Step::RestartEngine => {
+                self.restarted = Some(Instant::now());
+                systemctl(&["restart", "docker.service"])
             }
             Step::Ask(_) => {
                 let leader = place::leader(&look.status).ok_or("the leader's own address is not known yet")?;
@@ -342,6 +369,7 @@ impl Services {
             report,
             clock: door::clock().is_some(),
             alone: self.kept.alone,
+            pairing: self.kept.pairing,
         };
         let frame = self.frame();
         let wrong = self.duties.look(lead, frame, &self.hall, Instant::now());
@@ -350,13 +378,13 @@ impl Services {
             self.role.establish();
         }
         let (view, serving) = door::lock(&self.hall).given().unzip();
+        let mut kept = Kept { pairing: self.duties.is_pairing(), ..self.kept.clone() };
         if let Some(servers) = serving {
-            let alone = self.kept.alone && !self.duties.is_alone(who.node);
-            let kept = Kept { servers, alone, ..self.kept.clone() };
-            let done = self.keep(kept);
-            if done.is_err() {
-                self.trouble(done.err());
-            }
+            kept = Kept { servers, alone: self.kept.alone && !self.duties.is_alone(who.node), ..kept };
+        }
+        let done = self.keep(kept);
+        if done.is_err() {
+            self.trouble(done.err());
         }
         match view {
             Some(view) => self.publish(view),

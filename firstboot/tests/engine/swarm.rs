@@ -185,6 +185,40 @@ fn the_entry_of_a_card_that_came_back_as_another_goes() {
     until(&lab, &first, c, is_manager);
 }
 
+/// The second manager is counted, and never learned it: neither comes back by itself. The first one goes on, and the second one comes in.
+#[test]
+fn a_cut_while_the_second_manager_was_made() {
+    let mut lab = Lab::new();
+    let [a, b] = [(); 2].map(|()| lab.engine());
+    let [first, second] = [a, b].map(|host| lab.connect(host));
+    first.init_swarm(&lab.founding(a)).unwrap();
+    let token = founded(&lab, a, &first).join_tokens.worker;
+    second.join_swarm(&join(&lab, b, &[a], &token), BOUND).unwrap();
+    lab.docker(a, "secret create kept /etc/hostname");
+    let id = until(&lab, &first, b, Node::is_ready).id;
+    assert!(first.set_role(&id, NodeRole::Manager).unwrap());
+    until(&lab, &first, b, is_manager);
+    lab.stop(b);
+    lab.stop(a);
+    lab.sh(&format!("rm -r {}", lab.at(b, "root/swarm/raft").display()));
+    lab.start(a);
+    lab.start(b);
+    let [first, second] = [a, b].map(|host| lab.connect(host));
+    let stranded = SwarmState::Pending { manager: true };
+    let refused = |state: &SwarmState| matches!(state, SwarmState::Error(text) if text.contains("does not have a leader"));
+    lab.until(b, "was refused", || Some(second.swarm_state().unwrap()).filter(refused));
+    assert_eq!(first.swarm_state().unwrap(), stranded);
+    lab.until(a, "goes on alone", || recover::swarm(&first, &lab.founding(a)).ok());
+    assert!(matches!(first.swarm_state().unwrap(), SwarmState::Manager { swarm_id: Some(_), .. }));
+    assert_eq!(lab.docker(a, "secret ls --format {{.Name}}"), "kept");
+    // An engine that was refused as it started does not ask again.
+    lab.stop(b);
+    lab.start(b);
+    let second = lab.connect(b);
+    until(&lab, &first, b, is_manager);
+    lab.until(b, "knew that it is a manager", || second.swarm().ok());
+}
+
 #[test]
 fn joining_takes_its_time() {
     let mut lab = Lab::new();
@@ -196,7 +230,7 @@ fn joining_takes_its_time() {
     lab.on(a, "ip link set eth0 down");
     let start = Instant::now();
     let state = second.join_swarm(&join(&lab, b, &[a], &token), Duration::from_secs(1)).unwrap();
-    assert_eq!(state, SwarmState::Pending, "after {:?}", start.elapsed());
+    assert_eq!(state, SwarmState::Pending { manager: false }, "after {:?}", start.elapsed());
     assert!(start.elapsed() < BOUND);
     lab.on(a, "ip link set eth0 up");
     let state = lab.until(b, "went on joining", || Some(second.swarm_state().unwrap()).filter(SwarmState::is_active));

@@ -4,13 +4,12 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
-    process::Command,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Order, Orders};
+use super::{super::systemctl, Order, Orders};
 use crate::trust::{dial, join::PORT};
 
 /// How long the last node waits for the others: as long as systemd gives a unit to end (DefaultTimeoutStopSec).
@@ -88,20 +87,13 @@ fn answers_at(from: Ipv4Addr, to: SocketAddrV4) -> bool {
     }
 }
 
-/// Has systemd end the system: services first, in their order, as for anybody who switches off. No shell, and no word of it comes
-/// from outside.
+/// Has systemd end the system: services first, in their order, as for anybody who switches off.
 pub(super) fn systemctl(order: Order) -> Result<(), String> {
     run(Path::new("systemctl"), order)
 }
 
 fn run(program: &Path, order: Order) -> Result<(), String> {
-    let arguments = ["--no-block", "--ignore-inhibitors", order.verb()];
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("systemctl: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`systemctl {}`: {}", arguments.join(" "), text.lines().next().unwrap_or("no reason given")))
+    systemctl::run(program, &["--no-block", "--ignore-inhibitors", order.verb()])
 }
 
 #[cfg(test)]
@@ -151,6 +143,6 @@ mod tests {
         write("echo Access denied >&2; exit 4");
         let wrong = run(&program, Order::Reboot).unwrap_err();
         assert_eq!(wrong, "`systemctl --no-block --ignore-inhibitors reboot`: Access denied");
-        assert!(run(&folder.path().join("none"), Order::Reboot).unwrap_err().starts_with("systemctl: "));
+        assert!(run(&folder.path().join("none"), Order::Reboot).unwrap_err().contains("/none: "));
     }
 }
