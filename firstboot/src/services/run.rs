@@ -50,9 +50,10 @@ const AGAIN: Duration = Duration::from_secs(3);
 const JOIN: Duration = Duration::from_secs(60);
 /// After this long without a majority of the swarm's managers none comes by itself: two that both run need some seconds.
 const STRANDED: Duration = Duration::from_secs(60);
-/// An engine that has given up for so long, while the leader is in the swarm, is started anew; and again after this much.
-const GAVE_UP: Duration = Duration::from_secs(60);
-const RESTART: Duration = Duration::from_secs(600);
+/// An engine that has failed to come back to the swarm for so long, while the leader is in it, is started anew. One that was in it since it
+/// was started tries again by itself every half minute, and a new manager on a busy machine needs some of these tries; one that was
+/// refused as it started says the same and never tries again.
+const GAVE_UP: Duration = Duration::from_secs(600);
 /// A view of the leader's that is older is not shown any more.
 const STALE: Duration = Duration::from_secs(15);
 /// How often Consul is told of the engine.
@@ -81,9 +82,8 @@ pub(super) struct Services {
     beaten: Option<Instant>,
     /// Since when the engine waits for a majority of the swarm's managers.
     stranded: Option<Instant>,
-    /// Since when it has given up coming back to the swarm, and when it was last started anew for that.
+    /// Since when it has failed to come back to the swarm.
     gave_up: Option<Instant>,
-    restarted: Option<Instant>,
     inventory: Inventory,
     answer: Option<plan::Answer>,
     told: Option<(Instant, Told)>,
@@ -138,7 +138,6 @@ impl Services {
             beaten: None,
             stranded: None,
             gave_up: None,
-            restarted: None,
             inventory: Inventory::default(),
             answer: None,
             told: None,
@@ -221,7 +220,6 @@ impl Services {
         // Only a leader that is settled itself answers reports.
         let led = self.told.as_ref().is_some_and(|(at, _)| at.elapsed() < STALE);
         let gave_up = led && self.gave_up.is_some_and(|since| since.elapsed() >= GAVE_UP);
-        let gave_up = gave_up && self.restarted.is_none_or(|at| at.elapsed() >= RESTART);
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
         let told = self.told.as_ref();
         let cleared = told.is_some_and(|(at, told)| told.cleared && at.elapsed() < STALE);
@@ -268,7 +266,7 @@ impl Services {
             }
             Step::SwarmAlone => recover::swarm(need()?, &founding(&look.place)?).map(|_| ()).map_err(|error| error.to_string()),
             Step::RestartEngine => {
-                self.restarted = Some(Instant::now());
+                self.gave_up = None;
                 systemctl(&["restart", "docker.service"])
             }
             Step::Ask(_) => {
