@@ -281,7 +281,7 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "cluster complete",
         wants: "the cluster's page shows every node ready, alive in Consul and in the swarm",
-        limit: 660,
+        limit: 960,
         script: cloud::COMPLETE_SCRIPT,
         judge: cloud::complete,
     },

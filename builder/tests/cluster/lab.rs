@@ -194,7 +194,7 @@ impl Cluster {
                         logs.unwrap_or_else(|why| why)
                     );
                 }
-                self.look(Duration::from_secs(2));
+                self.look(Duration::from_secs(10));
             }
         }
         self.say(&format!("settled: {} nodes, {:.0} s after the question", nodes.len(), began.elapsed().as_secs_f64()));
