@@ -16,7 +16,7 @@ SCENARIO :=
 # More options for `hcl-image build`, such as ARGS="--compress xz --set node.vlan=201".
 ARGS :=
 
-.PHONY: help image node builder test check proof sim vlan cluster bench boot-raspi3b packages test-packages clean
+.PHONY: help image node builder test check proof sim vlan cluster swarm-lab bench bench-swarm boot-raspi3b packages test-packages clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,14 @@ cluster: builder ## The life of whole clusters in QEMU: cards copied and moved, 
 	HCL_IMAGE="$(abspath $(IMAGE))" HCL_NODE_PROGRAM="$(CARGO_TARGET_DIR)/hcl-firstboot-armhf" HCL_FIGURES="$(abspath $(REPORT))" \
 		cargo test --locked --release -p hcl-image --test cluster $(SCENARIO) -- --ignored --nocapture --test-threads=1
 
+swarm-lab: test-packages ## The Docker API of three real engines as one, by real clients: a table of cases; as root
+	cargo test --locked --release -p hcl-swarm --no-fail-fast --test conformance --test discovery
+
 bench: test-packages builder node ## Injection and bootstrap against the alternatives, side by side
 	scripts/bench
+
+bench-swarm: test-packages ## The Swarm API against the engines themselves, side by side
+	scripts/bench-swarm
 
 boot-raspi3b: test-packages builder ## Boot the built image on QEMU's Pi 3B, with the Pi's own device tree
 	$(HCL) test $(IMAGE) --machine raspi3b --nodes 1
@@ -54,8 +60,9 @@ boot-raspi3b: test-packages builder ## Boot the built image on QEMU's Pi 3B, wit
 builder: ## Compile hcl-image
 	cargo build --locked --release -p hcl-image
 
-node: ## Compile the node program for the cards, a static ARM binary
+node: ## Compile the programs for the cards, static ARM binaries: the node program and hcl-swarm
 	program=$$(scripts/build-node armhf) && cp "$$program" $(CARGO_TARGET_DIR)/hcl-firstboot-armhf
+	program=$$(scripts/build-node armhf hcl-swarm) && cp "$$program" $(CARGO_TARGET_DIR)/hcl-swarm-armhf
 
 packages: ## Install what `make image` needs
 	scripts/install-packages build

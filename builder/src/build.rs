@@ -4,6 +4,7 @@ mod base;
 mod contents;
 mod images;
 mod inputs;
+mod programs;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use crate::{
     cache::Cache,
     check::{self, Evidence, Finding, Severity},
     engine_store,
-    error::UsageError,
     image::{disk::Disk, edit, grow, output::Compression, output::Output, sparse::copy_sparse, table::PartitionTable},
     keys::{ClusterKeyFile, Keys},
     lock::{BaseLock, Lock},
@@ -41,6 +41,8 @@ pub struct Options {
     pub no_key: bool,
     /// The node program's binary, instead of what `make` has built.
     pub node_program: Option<PathBuf>,
+    /// The binary of `hcl-swarm`, instead of the one beside the node program's.
+    pub swarm_program: Option<PathBuf>,
     /// The Debian mirror, instead of the manifest's or the host's.
     pub mirror: Option<String>,
     /// Build exactly this.
@@ -68,7 +70,7 @@ pub fn build(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Res
 
     let gathered = inputs::gather(manifest, options, keys.as_ref(), cluster_key.as_ref(), &cache, reporter)?;
     let base = base::obtain(manifest, &gathered.lock, gathered.origin.as_ref(), &cache, reporter)?;
-    let preloaded = images::obtain(manifest, &gathered.lock.images, gathered.lock.epoch, &cache, reporter)?;
+    let preloaded = images::obtain(manifest, options, &gathered.lock.images, gathered.lock.epoch, &cache, reporter)?;
     let images: Vec<ContainerImage> = preloaded.iter().map(|preloaded| preloaded.image.clone()).collect();
 
     let step = reporter.step("copy of the base");
@@ -132,7 +134,7 @@ pub fn plan(manifest: &Manifest, options: &Options, reporter: &Reporter) -> Resu
 pub fn images(manifest: &Manifest, options: &Options, epoch: u64, reporter: &Reporter) -> Result<Vec<(OciName, ContainerImage)>> {
     let cache = Cache::open(options.cache.as_deref())?;
     let pinned = images::pin(manifest, options, &cache, reporter)?;
-    let images = images::obtain(manifest, &pinned, epoch, &cache, reporter)?;
+    let images = images::obtain(manifest, options, &pinned, epoch, &cache, reporter)?;
     Ok(images.into_iter().map(|preloaded| (preloaded.name, preloaded.image)).collect())
 }
 
@@ -211,20 +213,4 @@ fn verify(image: &Path, manifest: &Manifest, no_key: bool, reporter: &Reporter) 
 /// `hcl-x.img` → `hcl-x.lock`.
 fn suffixed(target: &Path, extension: &str) -> PathBuf {
     target.with_extension(extension)
-}
-
-/// Where `make` puts the node program for an architecture, seen from the working directory or from this program.
-fn node_program(options: &Options, architecture: &str) -> Result<PathBuf> {
-    if let Some(path) = &options.node_program {
-        if !path.is_file() {
-            return Err(UsageError::new(format!("--node-program {}: no such file", path.display())));
-        }
-        return Ok(path.clone());
-    }
-    let name = format!("hcl-firstboot-{architecture}");
-    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(|folder| folder.join(&name)));
-    let candidates = [Some(PathBuf::from("target").join(&name)), beside];
-    candidates.into_iter().flatten().find(|path| path.is_file()).with_context(|| {
-        format!("the node program for {architecture} is not built: run `make node`, or name it with --node-program FILE")
-    })
 }

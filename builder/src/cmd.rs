@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod check;
+pub mod env;
 pub mod inspect;
 pub mod key;
 pub mod lab;
@@ -46,6 +47,8 @@ pub enum Command {
     Key(key::Args),
     /// Log in to a node, whose host key is known by the cluster key
     Ssh(ssh::Args),
+    /// Print what makes `docker` on this machine be about the whole cluster
+    Env(env::Args),
     /// Say why a card did not come up: what it wrote on its boot partition
     Why(why::Args),
     /// Boot nodes of an image in QEMU and leave them running until Ctrl-C
@@ -78,6 +81,7 @@ impl Cli {
             Command::Check(args) => check::run(args, &reporter),
             Command::Key(args) => key::run(args, &reporter),
             Command::Ssh(args) => ssh::run(&args),
+            Command::Env(args) => env::run(args, &reporter),
             Command::Why(args) => why::run(args, &reporter),
             Command::Up(args) => up::run(args, &reporter),
             Command::Lab(args) => lab::run(&args, &reporter),

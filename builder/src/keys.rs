@@ -21,10 +21,12 @@ use crate::{
 };
 
 mod cluster;
+mod docker;
 mod lay;
 
 pub use self::{
     cluster::ClusterKeyFile,
+    docker::docker_folder,
     lay::{Laid, lay},
 };
 
@@ -135,6 +137,34 @@ pub fn clusters(dir: Option<&Path>) -> anyhow::Result<Vec<ClusterName>> {
     Ok(names)
 }
 
+/// The cluster that is meant, and its key: the one that is `named`, or the only one that has a key here.
+///
+/// # Errors
+///
+/// There is no such key in `dir` or the user's configuration folder, or there are several (exit code 2).
+pub fn choose(dir: Option<&Path>, named: Option<ClusterName>) -> anyhow::Result<(ClusterName, ClusterKeyFile)> {
+    let cluster = match named {
+        Some(cluster) => cluster,
+        None => only(clusters(dir)?)?,
+    };
+    let key = ClusterKeyFile::find(dir, &cluster)?
+        .ok_or_else(|| UsageError::new(format!("no key of a cluster {cluster} here: name its folder with `--keys DIR`")))?;
+    Ok((cluster, key))
+}
+
+fn only(mut clusters: Vec<ClusterName>) -> anyhow::Result<ClusterName> {
+    match (clusters.pop(), &clusters[..]) {
+        (Some(cluster), []) => Ok(cluster),
+        (Some(last), others) => {
+            let names: Vec<&str> = others.iter().chain([&last]).map(ClusterName::as_str).collect();
+            Err(UsageError::new(format!("you have keys of {}: name one with `--cluster NAME`", names.join(", "))))
+        }
+        (None, _) => {
+            Err(UsageError::new("no key of any cluster here: `hcl-image build` makes one; name another folder with `--keys DIR`"))
+        }
+    }
+}
+
 /// The file for `known_hosts` with the authority of the nodes of `cluster`, which has the key `key`: whatever name a node is looked for
 /// by, it has to show a certificate for it. It holds no secret, and is written anew where it is not as it should be.
 ///
@@ -153,13 +183,15 @@ pub fn known_hosts(dir: Option<&Path>, cluster: &ClusterName, key: &ClusterKeyFi
 /// The folder of a cluster, made now if there is none.
 fn made_folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
     let folder = folder(dir, cluster)?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .with_context(|| format!("making the folder for keys {}", folder.display()))?;
-    refuse_shared(&folder)?;
+    private_folder(&folder)?;
     Ok(folder)
+}
+
+/// Makes a folder for oneself alone, unless it is there.
+fn private_folder(folder: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("making the folder for keys {}", folder.display()))?;
+    refuse_shared(folder)
 }
 
 fn folder(dir: Option<&Path>, cluster: &ClusterName) -> anyhow::Result<PathBuf> {
@@ -257,7 +289,7 @@ fn sync_folder(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// As a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     if text.bytes().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }

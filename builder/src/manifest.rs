@@ -33,8 +33,8 @@ pub use self::{
     base::{Arch, Base, Bootstrap, Download, PackageName},
     board::{Board, Ethernet},
     container::{
-        OciArchive, OciBinary, OciDebian, OciFile, OciImage, OciName, OciRegistry, OciSettings, OciSource, Port, Reference,
-        RegistryImage,
+        OciArchive, OciBinary, OciDebian, OciFile, OciImage, OciName, OciRegistry, OciSettings, OciSource, OwnProgram, Port,
+        Reference, RegistryImage,
     },
     output::{Compress, Engine, EngineKind, Output, Preload, Table},
     payload::{Device, FileEntry, FileKind, ImagePath, Mode, XattrValue},

@@ -207,6 +207,22 @@ impl Builder {
             let lines = inputs.ssh_keys.join("\n") + "\n";
             own(home.join(".ssh/authorized_keys"), Node::File(Content::Bytes(lines.into_bytes())), 0o600);
         }
+        self.skeleton(&home, USER_ID, inputs);
+        self.skeleton(Path::new("/root"), 0, inputs);
+    }
+
+    /// What overlays lay into /etc/skel is in the homes that there are, too: a new user's is made from it on the node.
+    fn skeleton(&mut self, home: &Path, owner: u32, inputs: &Inputs) {
+        for (_, entries) in &inputs.overlays {
+            for entry in entries {
+                let Ok(inside) = entry.path.strip_prefix("/etc/skel") else { continue };
+                if inside.as_os_str().is_empty() {
+                    continue;
+                }
+                let meta = Meta { uid: owner, gid: owner, ..entry.meta.clone() };
+                self.edits.push(Edit::Put(Entry { path: home.join(inside), node: entry.node.clone(), meta }));
+            }
+        }
     }
 
     fn engine(&mut self, manifest: &Manifest) {
@@ -234,6 +250,7 @@ impl Builder {
             },
         });
         self.text("/etc/docker/daemon.json", format!("{configuration:#}\n"), 0o644);
+        self.text("/etc/sudoers.d/020-hcl-docker", SUDOERS, 0o440);
         self.link("/etc/systemd/system/multi-user.target.wants/docker.service", "/usr/lib/systemd/system/docker.service");
         self.images(manifest);
     }
@@ -351,6 +368,9 @@ pub(crate) fn entry(file: &FileEntry, epoch: u64) -> Option<Entry> {
 fn xattrs(file: &FileEntry) -> Vec<(String, Vec<u8>)> {
     file.xattrs.iter().map(|(name, value)| (name.clone(), value.bytes().to_vec())).collect()
 }
+
+/// So that `sudo docker` asks whom `docker` asks.
+const SUDOERS: &str = "Defaults env_keep += \"DOCKER_HOST DOCKER_TLS_VERIFY DOCKER_CERT_PATH\"\n";
 
 /// Which container image has which reference, on a node: a JSON object, name to reference.
 const IMAGES: &str = "/etc/hcl/images.json";

@@ -15,6 +15,8 @@ mod stranger;
 mod strangers;
 #[path = "cluster/two_keys.rs"]
 mod two_keys;
+#[path = "cluster/use_cases.rs"]
+mod use_cases;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -42,13 +42,21 @@ fn images(text: &str, folder: &Path, cache: Option<PathBuf>) -> anyhow::Result<B
     fs::write(&path, format!("include = {default:?}\n{text}"))?;
     let manifest = Manifest::load(&path, &[])?;
     let cache = cache.or_else(|| std::env::var_os("HCL_CACHE").map(Into::into));
-    let options = Options { cache, ..Options::default() };
+    let options = Options { cache, node_program: Some(node_program()), ..Options::default() };
     let images = build::images(&manifest, &options, EPOCH, &Reporter::new(Mode::Quiet))?;
     Ok(images.into_iter().map(|(name, image)| (name.to_string(), image)).collect())
 }
 
+/// Where `make node` puts the node program, and hcl-swarm beside it.
+fn node_program() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let target = || named("CARGO_TARGET_DIR").unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
+    named("HCL_NODE_PROGRAM").unwrap_or_else(|| target().join("hcl-firstboot-armhf"))
+}
+
 /// A manifest without the images of the default one.
-const NONE: &str = "images.consul.omit = true\nimages.haproxy.omit = true\nimages.busybox.omit = true\n";
+const NONE: &str =
+    "images.consul.omit = true\nimages.haproxy.omit = true\nimages.busybox.omit = true\nimages.swarm.omit = true\n";
 
 /// An engine whose store holds `images` and nothing else.
 fn seeded(images: &BTreeMap<String, ContainerImage>, folder: &Path) -> Engine {
@@ -74,7 +82,7 @@ fn tool(name: &str, package: &str, arguments: &[&str]) -> Vec<u8> {
 fn the_default_images_run() {
     let folder = tempfile::tempdir().unwrap();
     let images = images("", folder.path(), None).unwrap();
-    assert_eq!(images.keys().collect::<Vec<_>>(), ["busybox", "consul", "haproxy"]);
+    assert_eq!(images.keys().collect::<Vec<_>>(), ["busybox", "consul", "haproxy", "swarm"]);
     let engine = seeded(&images, folder.path());
     let shell = |image: &str, script: &str| run(&engine, &["--entrypoint", "/bin/busybox", image, "sh", "-c", script]);
 
@@ -96,6 +104,9 @@ fn the_default_images_run() {
     assert!(haproxy.starts_with("HAProxy version 3.0."), "{haproxy}");
     // Its own configuration: user, folders and libraries are there.
     run(&engine, &["hcl/haproxy:3.0", "-c", "-f", "/etc/haproxy/haproxy.cfg"]);
+    // Nothing but a program, where hcl-cluster calls it.
+    let swarm = run(&engine, &["--read-only", "--cap-drop", "ALL", "--entrypoint", "/hcl-swarm", "hcl/swarm:0.1.0", "--version"]);
+    assert!(swarm.contains(env!("CARGO_PKG_VERSION")), "{swarm}");
 }
 
 #[test]

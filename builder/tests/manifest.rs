@@ -73,6 +73,9 @@ fn the_default_is_what_the_readme_promises() {
         assert!(manifest.boards.contains(&board), "{board}");
     }
     assert_eq!(manifest.cluster().as_str(), "lab");
+    // The tag says which version is in it.
+    let swarm = manifest.images.iter().find(|(name, _)| name.as_str() == "swarm").map(|(_, image)| image.reference.as_str());
+    assert_eq!(swarm, Some(concat!("hcl/swarm:", env!("CARGO_PKG_VERSION"))));
     assert!(manifest.user.ssh_keys.is_empty() && manifest.user.password_hash.is_none(), "no default way in");
     assert_eq!(manifest.warnings().len(), 2, "{:?}", manifest.warnings());
     assert!(manifest.warnings()[0].starts_with("Pi 3 A+ has no Ethernet: it needs a USB adapter"), "{:?}", manifest.warnings());

@@ -7,6 +7,7 @@
 mod order;
 mod recover;
 mod service;
+mod user;
 
 use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
@@ -48,6 +49,10 @@ usage: hcl COMMAND [OPTION]...
                     how long a node has for its answer: 10, at most 60
   recover [--yes]   go on alone after the cluster's servers are gone for good:
                     says what is lost, and asks; as root
+  user add NAME     a certificate for the cluster's Docker endpoint, into
+    [--out FOLDER]  ./docker-NAME unless a folder is named; as root
+  user list         who was added and who was removed; as root
+  user remove NAME  refuse all certificates in that name; as root
   report            a text about board and system to send with a bug report or
                     a success story; says what it leaves out
   help              this text
@@ -101,6 +106,7 @@ enum Command {
     Start,
     Order { order: Order, timeout_s: u64 },
     Recover { yes: bool },
+    User(user::Request),
     Report,
     GrowRoot,
     Preflight,
@@ -129,6 +135,7 @@ pub fn main() -> ExitCode {
             as_root(&format!("{order} --all"), || order::give(&options, order, timeout_s, say))
         }
         Command::Recover { yes } => as_root("recover", || recover::recover(&options, yes, say)),
+        Command::User(request) => as_root("user", || done(user::run(&options, request, say))),
         Command::Report => {
             print(report::gather());
             ExitCode::SUCCESS
@@ -159,6 +166,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
     let mut command = None;
     let mut options = Options::default();
     let (mut json, mut all, mut yes, mut timeout) = (false, false, false, None);
+    // What follows `user`.
+    let (mut words, mut out) = (None, None);
     let say = |error: lexopt::Error| format!("{error}; `hcl help` shows what there is");
     while let Some(argument) = parser.next().map_err(say)? {
         let path = |place: &mut PathBuf, parser: &mut lexopt::Parser| {
@@ -177,11 +186,14 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             Arg::Long("json") => json = true,
             Arg::Long("all") => all = true,
             Arg::Long("yes") => yes = true,
+            Arg::Long("out") => out = Some(PathBuf::from(parser.value().map_err(say)?)),
             Arg::Long("timeout") => timeout = Some(seconds(&parser.value().map_err(say)?)?),
             Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, options)),
             Arg::Long("help") | Arg::Short('h') => return Ok((Command::Help, options)),
             // All commands are on one page.
             Arg::Value(_) if command == Some(Command::Help) => {}
+            Arg::Value(word) if words.is_some() => words.get_or_insert_with(Vec::new).push(word),
+            Arg::Value(word) if command.is_none() && word == "user" => words = Some(Vec::new()),
             Arg::Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
                     Some("run") => Command::Run,
@@ -207,7 +219,11 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, Opti
             other => return Err(say(other.unexpected())),
         }
     }
-    let command = command.unwrap_or(Command::Help);
+    let command = match (words, out) {
+        (Some(words), out) => Command::User(user::Request::parse(&words, out)?),
+        (None, Some(_)) => return Err("--out goes with `user add` only; `hcl help` shows what there is".to_owned()),
+        (None, None) => command.unwrap_or(Command::Help),
+    };
     match command {
         Command::Order { order, .. } if !all => {
             return Err(format!(
@@ -390,6 +406,9 @@ mod tests {
         assert_eq!(parsed("hcl recover --yes"), Ok(Command::Recover { yes: true }));
         assert_eq!(parsed("hcl recover"), Ok(Command::Recover { yes: false }));
         assert!(parsed("hcl stop --yes").unwrap_err().contains("`recover` only"));
+        let add = user::Request::Add { name: "ada".parse().unwrap(), out: Some("x".into()) };
+        assert_eq!(parsed("hcl user add ada --out x"), Ok(Command::User(add)));
+        assert_eq!(parsed("hcl --out x user list").unwrap_err(), parsed("hcl status --out x").unwrap_err());
         for timeout in ["0", "61", "-1", "1.5", "x"] {
             assert!(parsed(&format!("hcl reboot --all --timeout {timeout}")).unwrap_err().contains("from 1 to 60"), "{timeout}");
         }
@@ -412,6 +431,7 @@ mod tests {
             "poweroff",
             "reboot",
             "recover",
+            "user",
             "report",
             "grow-root",
             "preflight",

@@ -16,6 +16,7 @@ pub mod secrets;
 pub mod servers;
 pub mod session;
 pub mod setup;
+pub mod users;
 pub mod version;
 
 pub use client::{Client, Error};
@@ -42,6 +43,8 @@ pub mod keys {
     pub const LEADER: &str = "hcl/leader";
     /// The leader's DHCP ledger.
     pub const LEDGER: &str = "hcl/ledger";
+    /// Who may use the cluster's Docker endpoint: below it a key for each user who was added or removed.
+    pub const USERS: &str = "hcl/users/";
     /// The ids of the nodes that are to be servers.
     pub const SERVERS: &str = "hcl/servers";
 }

@@ -3,6 +3,7 @@
 //! [`checks`] judges [`Facts`] and touches nothing. The facts come from the kernel and from files where these know better than the
 //! program: a status that is wrong must not pass for a node that is right. A line that fails says what a person can do.
 
+pub mod endpoint;
 mod facts;
 pub mod services;
 

@@ -17,12 +17,12 @@ pub mod dependencies;
 #[cfg(target_os = "linux")]
 pub mod driver;
 pub mod durable;
+pub mod endpoint;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod grow;
 #[cfg(target_os = "linux")]
 pub mod health;
-#[cfg(target_os = "linux")]
 pub mod http;
 pub mod identity;
 pub mod key;
@@ -41,7 +41,6 @@ pub mod services;
 pub mod ssh;
 pub mod status;
 pub mod trouble;
-#[cfg(target_os = "linux")]
 pub mod trust;
 #[cfg(target_os = "linux")]
 pub mod view;

@@ -10,20 +10,24 @@
 
 mod authority;
 mod certificate;
+mod channel;
 mod der;
 #[cfg(target_os = "linux")]
 mod dial;
 pub mod join;
 mod names;
+mod person;
 mod provider;
 mod session;
 mod verify;
 
 pub use authority::{Consul, ConsulRole, Issued, Nodes, Users};
 pub use certificate::Validity;
+pub use channel::Channel;
 #[cfg(target_os = "linux")]
 pub use dial::dial;
 pub use names::{BadNames, NodeNames, Peer, UserName};
+pub use person::Person;
 pub use session::{Error, Exporter, Identity, Session};
 pub use verify::{BadCertificate, Wanted};
 

@@ -20,3 +20,5 @@ mod leading;
 mod losing;
 #[path = "consul/strangers.rs"]
 mod strangers;
+#[path = "consul/users.rs"]
+mod users;

@@ -7,6 +7,8 @@
 
 #[path = "engine/containers.rs"]
 mod containers;
+#[path = "engine/endpoint.rs"]
+mod endpoint;
 #[path = "engine/lab.rs"]
 mod lab;
 #[path = "engine/revive.rs"]

@@ -198,7 +198,7 @@ fn a_virtual_interface_is_not_taken_unasked() {
     node.expect_notification("READY=1");
     // The engine starts now: what members have among themselves is closed, though nothing is known of the network yet.
     let table = node.sh("nft list table inet hcl_members");
-    assert!(table.contains("tcp dport { 2377, 7946, 8300, 8301, 8302 } drop") && !table.contains("elements"), "{table}");
+    assert!(table.contains("tcp dport { 2376, 2377, 7946, 8300, 8301, 8302 } drop") && !table.contains("elements"), "{table}");
     node.stop();
 }
 
@@ -248,7 +248,7 @@ fn health_of_the_real_program() {
     // Of engine, swarm and Consul there is nothing here; those lines come last.
     let (network, services) = text.split_once("[FAIL] hcl-cluster is not running").unwrap_or_else(|| panic!("{text}"));
     assert_eq!((code, network.matches("[PASS] ").count(), network.lines().count()), (1, 14, 14), "{text}");
-    assert_eq!(services.lines().count(), 6, "{text}");
+    assert_eq!(services.lines().count(), 8, "{text}");
     for line in [
         "[PASS] the wired interface lan0 has a carrier\n",
         "[PASS] this node leads, at 192.168.200.1\n",

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, inputs::digest_of};
+use super::{Options, inputs::digest_of, programs};
 use crate::{
     advisory,
     cache::Cache,
     lock::{OciDebianLock, OciLock, OciSourceLock, PackageLock},
-    manifest::{FileKind, Manifest, OciDebian, OciFile, OciName, OciSource},
+    manifest::{FileKind, Manifest, OciDebian, OciFile, OciName, OciSource, OwnProgram},
     oci::ContainerImage,
     progress::Reporter,
     source::{apt, container::debian},
@@ -42,6 +42,8 @@ pub(super) enum Contents {
         path: String,
         /// SHA-256 of it.
         sha256: Digest,
+        /// Which of this project's it is.
+        own: Option<OwnProgram>,
     },
     /// A layer of an image that others have made.
     Foreign,
@@ -65,8 +67,8 @@ pub(super) fn pin(
                 Some(_) => bail!("the lock has no Debian packages for the container image {name}: build without --locked"),
                 None => OciSourceLock::Debian(resolve(manifest, name, source, options, cache, reporter)?),
             },
-            OciSource::Binary(source) => OciSourceLock::File { sha256: file_digest(&source.file)? },
-            OciSource::Archive(source) => OciSourceLock::File { sha256: file_digest(&source.file)? },
+            OciSource::Binary(source) => OciSourceLock::File { sha256: file_digest(manifest, options, &source.file)? },
+            OciSource::Archive(source) => OciSourceLock::File { sha256: file_digest(manifest, options, &source.file)? },
             OciSource::Registry(source) => OciSourceLock::Registry { sha256: source.image.parts().2 },
         };
         let mut files = BTreeMap::new();
@@ -82,10 +84,11 @@ pub(super) fn pin(
     Ok(pinned)
 }
 
-fn file_digest(file: &OciFile) -> Result<Digest> {
+fn file_digest(manifest: &Manifest, options: &Options, file: &OciFile) -> Result<Digest> {
     match file {
         OciFile::Web { sha256, .. } | OciFile::Local { sha256: Some(sha256), .. } => Ok(*sha256),
         OciFile::Local { path, sha256: None } => digest_of(&path.path),
+        OciFile::Own { program } => digest_of(&programs::own(options, *program, manifest.architecture())?),
     }
 }
 

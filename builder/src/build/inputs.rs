@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, images, node_program};
+use super::{Options, images, programs};
 use crate::{
     cache::Cache,
     image::tree::{Content, Node},
@@ -76,7 +76,7 @@ pub(super) fn gather(
         digests.insert(folder.written.clone(), digest);
         overlays.push((folder.written.clone(), entries));
     }
-    let node_program = node_program(options, manifest.architecture().debian())?;
+    let node_program = programs::node(options, manifest.architecture())?;
     let node_program_digest = digest_of(&node_program)?;
     let ssh_keys: Vec<String> = match keys {
         Some(keys) => vec![keys.public().line().to_owned()],

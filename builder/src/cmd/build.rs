@@ -52,6 +52,9 @@ pub struct Input {
     /// The node program's binary, instead of the one that `make node` builds
     #[arg(long, value_name = "FILE")]
     node_program: Option<PathBuf>,
+    /// The binary of hcl-swarm, instead of the one beside the node program
+    #[arg(long, value_name = "FILE")]
+    swarm_program: Option<PathBuf>,
 }
 
 impl Input {
@@ -66,6 +69,7 @@ impl Input {
             keys: self.keys,
             no_key: self.no_key,
             node_program: self.node_program,
+            swarm_program: self.swarm_program,
             mirror: self.mirror,
             locked,
         };

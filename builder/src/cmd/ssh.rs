@@ -11,8 +11,7 @@ use std::{
 use anyhow::anyhow;
 
 use crate::{
-    error::UsageError,
-    keys::{self, ClusterKeyFile, Keys},
+    keys::{self, Keys},
     lab::process::find,
     manifest::ClusterName,
 };
@@ -104,12 +103,7 @@ fn login(name: &str) -> Result<String, String> {
 /// There is no key of the cluster here, or it is not to be found out which cluster; ssh is missing.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let dir = args.keys.as_deref();
-    let cluster = match &args.cluster {
-        Some(cluster) => cluster.clone(),
-        None => only(keys::clusters(dir)?)?,
-    };
-    let key = ClusterKeyFile::find(dir, &cluster)?
-        .ok_or_else(|| UsageError::new(format!("no key of a cluster {cluster} here: name its folder with `--keys DIR`")))?;
+    let (cluster, key) = keys::choose(dir, args.cluster.clone())?;
     let (known, authority) = keys::known_hosts(dir, &cluster, &key)?;
     let identity = match &args.identity {
         Some(identity) => Some(identity.clone()),
@@ -119,19 +113,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let arguments = arguments(args, &known, authority.alias(), identity.as_deref());
     let error = Command::new(find("ssh", "openssh-client")?).args(arguments).exec();
     Err(anyhow!("starting ssh: {error}"))
-}
-
-fn only(mut clusters: Vec<ClusterName>) -> anyhow::Result<ClusterName> {
-    match (clusters.pop(), &clusters[..]) {
-        (Some(cluster), []) => Ok(cluster),
-        (Some(last), others) => {
-            let names: Vec<&str> = others.iter().chain([&last]).map(ClusterName::as_str).collect();
-            Err(UsageError::new(format!("you have keys of {}: name one with `--cluster NAME`", names.join(", "))))
-        }
-        (None, _) => {
-            Err(UsageError::new("no key of any cluster here: `hcl-image build` makes one; name another folder with `--keys DIR`"))
-        }
-    }
 }
 
 fn arguments(args: &Args, known: &Path, any: &str, identity: Option<&Path>) -> Vec<OsString> {
@@ -193,13 +174,5 @@ mod tests {
         for name in ["", "-oProxyCommand=x", "a b", "a@b", "a;b"] {
             assert!(login(name).is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn one_cluster_or_a_name() {
-        let all = |names: &[&str]| only(names.iter().map(|name| name.parse().unwrap()).collect());
-        assert_eq!(all(&["lab"]).unwrap().as_str(), "lab");
-        assert!(all(&["kitchen", "lab"]).unwrap_err().to_string().starts_with("you have keys of kitchen, lab: "));
-        assert!(all(&[]).unwrap_err().to_string().starts_with("no key of any cluster here"));
     }
 }

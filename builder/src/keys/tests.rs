@@ -188,3 +188,11 @@ fn a_wrong_or_open_cluster_key_is_refused_and_kept() {
     let error = ClusterKeyFile::open(Some(dir.path()), &cluster("lab")).unwrap_err().to_string();
     assert!(error.contains("is open to others (mode 0640): type `chmod 0600 "), "{error}");
 }
+
+#[test]
+fn one_cluster_or_a_name() {
+    let all = |names: &[&str]| only(names.iter().map(|name| name.parse().unwrap()).collect());
+    assert_eq!(all(&["lab"]).unwrap().as_str(), "lab");
+    assert!(all(&["kitchen", "lab"]).unwrap_err().to_string().starts_with("you have keys of kitchen, lab: "));
+    assert!(all(&[]).unwrap_err().to_string().starts_with("no key of any cluster here"));
+}

@@ -4,7 +4,8 @@ pub(super) mod file;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     manifest::{
@@ -131,6 +132,23 @@ pub struct OciRegistry {
     pub plain_http: bool,
 }
 
+/// A program of this project that runs in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnProgram {
+    /// The Docker API of the whole cluster
+    HclSwarm,
+}
+
+impl OwnProgram {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HclSwarm => "hcl-swarm",
+        }
+    }
+}
+
 /// A file from this machine, or from the web by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -152,6 +170,11 @@ pub enum OciFile {
         /// SHA-256 of the file, where it has to be a certain one.
         #[serde(skip_serializing_if = "Option::is_none")]
         sha256: Option<Digest>,
+    },
+    /// Of this project, as `make node` has built it for the image's architecture.
+    Own {
+        /// Which.
+        program: OwnProgram,
     },
 }
 

@@ -75,7 +75,8 @@ const CLOSING: &str = "
 ## Container images
 
 They lie in the engine's store before the first boot: `docker images` lists them and `docker run` starts them with nothing to
-pull and nothing to load. The default manifest has Consul, HAProxy and busybox, all from Debian. One more, from each source:
+pull and nothing to load. The default manifest has Consul, HAProxy, busybox and a web server of busybox's, all from Debian, and `hcl-swarm`, which
+is a program of this project and makes the cluster one Docker endpoint ([services](services.md)). One more, from each source:
 
 ```toml
 [images.redis]                       # Debian packages: their files and those of what they need
@@ -96,6 +97,9 @@ reference = \"lab/other:3\"
 registry = { image = \"registry.example/lab/other@sha256:0123…\" }
 
 [images.haproxy]                     # not wanted from an included manifest
+omit = true
+
+[images.swarm]                       # without the endpoint `tcp://master:2378`; all else works as ever
 omit = true
 ```
 

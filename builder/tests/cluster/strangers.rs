@@ -100,10 +100,11 @@ fn a_stranger_finds_closed_doors() {
     }
     for row in &rows {
         let allowed: &[&str] = match row.place {
-            // What anybody may ask for: a login with a key, the page, the users' own services, names and addresses.
-            "VLAN" => &["22/tcp", "2399/tcp", "8080/tcp", "8500/tcp", "67/udp", "5353/udp"],
+            // What anybody may ask for: a login with a key, the page, the users' own services, names and addresses; and what lets nobody in
+            // without a certificate, joining and the Docker endpoint.
+            "VLAN" => &["22/tcp", "2378/tcp", "2399/tcp", "8080/tcp", "8500/tcp", "67/udp", "5353/udp"],
             "routed" => &[],
-            _ => &["22/tcp", "8080/tcp", "8500/tcp", "68/udp", "5353/udp"],
+            _ => &["22/tcp", "2378/tcp", "8080/tcp", "8500/tcp", "68/udp", "5353/udp"],
         };
         let more: Vec<_> =
             row.scan.ports.iter().filter(|(port, state)| *state == "open" && !allowed.contains(&port.as_str())).collect();

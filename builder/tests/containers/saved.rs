@@ -9,7 +9,10 @@ use crate::{NONE, images, run, seeded, tool};
 /// What an image of the default manifest called `name` is.
 fn default_image(name: &str) -> ContainerImage {
     let folder = tempfile::tempdir().unwrap();
-    images("images.consul.omit = true\nimages.haproxy.omit = true\n", folder.path(), None).unwrap().remove(name).unwrap()
+    images("images.consul.omit = true\nimages.haproxy.omit = true\nimages.swarm.omit = true\n", folder.path(), None)
+        .unwrap()
+        .remove(name)
+        .unwrap()
 }
 
 /// The busybox of the default manifest: a static program for the userland.

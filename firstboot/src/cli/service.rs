@@ -4,8 +4,9 @@ use std::{fmt::Display, process::Command, time::Duration};
 
 use crate::{
     config::NodeConfig,
-    consul::container,
+    consul::container::NAME as CONSUL,
     driver::{self, Options},
+    endpoint::container::{JOIN, MANAGE},
     engine::{self, Engine},
     http::Client,
     status::Status,
@@ -15,8 +16,8 @@ use crate::{
 pub(super) const NETWORK: &str = "hcl-firstboot.service";
 /// What brings engine, Consul and swarm in.
 pub(super) const CLUSTER: &str = "hcl-cluster.service";
-/// How long Consul has to end.
-const CONSUL: Duration = Duration::from_secs(10);
+/// How long each of the cluster's own containers has to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stops the program and takes back what it left; each line goes to `say` as it comes.
 ///
@@ -32,7 +33,7 @@ pub(super) fn stop(options: &Options, say: impl Fn(&dyn Display)) -> Result<(), 
     let mut failed = Vec::new();
     // First what needs the network, then the network.
     failed.extend(systemctl("stop", CLUSTER).err());
-    failed.extend(stop_consul(&say).err());
+    failed.extend(stop_containers(&say).err());
     let stopped = systemctl("stop", NETWORK);
     if running() {
         // Whatever was taken would come back.
@@ -80,13 +81,15 @@ pub(super) fn start(options: &Options, say: impl Fn(&dyn Display)) -> Result<(),
     Ok(())
 }
 
-/// Consul ends; its data stay. An engine that does not answer runs no Consul.
-fn stop_consul(say: &impl Fn(&dyn Display)) -> Result<(), String> {
+/// The cluster's own containers end, those first that need the others; Consul's data stay. An engine that does not answer runs none.
+fn stop_containers(say: &impl Fn(&dyn Display)) -> Result<(), String> {
     let Ok(engine) = Engine::connect(Client::unix(engine::SOCKET)) else { return Ok(()) };
-    let runs = engine.container(container::NAME).map_err(|error| error.to_string())?.is_some_and(|found| found.state.running);
-    if runs {
-        engine.stop_container(container::NAME, CONSUL).map_err(|error| error.to_string())?;
-        say(&"stopped Consul");
+    for (name, what) in [(MANAGE, "the cluster's Docker endpoint"), (JOIN, "the engine's port for nodes"), (CONSUL, "Consul")] {
+        let found = engine.container(name).map_err(|error| error.to_string())?;
+        if found.is_some_and(|found| found.is_ours() && found.state.running) {
+            engine.stop_container(name, PATIENCE).map_err(|error| error.to_string())?;
+            say(&format_args!("stopped {what}"));
+        }
     }
     Ok(())
 }

@@ -22,6 +22,14 @@ const AGENT: Policy = Policy {
     rules: "node_prefix \"\" { policy = \"write\" }\nservice_prefix \"\" { policy = \"write\" }\n",
 };
 
+/// What `hcl-swarm` may: find engines, tell about containers, know who leads and who was removed. Nothing of that changes the cluster.
+const SWARM: Policy = Policy {
+    name: "hcl-swarm",
+    description: "The cluster's Docker endpoint: tells about containers, reads who leads and who may use it",
+    rules: "node_prefix \"\" { policy = \"read\" }\nservice_prefix \"\" { policy = \"write\" }\n\
+            key \"hcl/leader\" { policy = \"read\" }\nkey_prefix \"hcl/users/\" { policy = \"read\" }\n",
+};
+
 struct Policy {
     name: &'static str,
     description: &'static str,
@@ -37,20 +45,20 @@ struct Policy {
 /// management token yet, which takes a moment.
 pub fn bootstrap(client: &Client, secrets: &Secrets) -> Result<(), Error> {
     let client = client.with_token(&secrets.management);
-    for (policy, token) in [(AGENT, &secrets.agent), (READ, &secrets.read)] {
+    for (policy, token) in [(AGENT, &secrets.agent), (SWARM, &secrets.swarm), (READ, &secrets.read)] {
         let id = make_policy(&client, &policy)?;
         make_token(&client, &policy, &id, token)?;
     }
     Ok(())
 }
 
-/// Whether the tokens of agents and of whoever has none are there, and this node's agent takes them.
+/// Whether the tokens of agents, of `hcl-swarm` and of whoever has none are there, and this node's agent takes them.
 ///
 /// # Errors
 ///
 /// Consul does not say.
 pub fn is_ready(client: &Client, secrets: &Secrets) -> Result<bool, Error> {
-    for token in [&secrets.agent, &secrets.read] {
+    for token in [&secrets.agent, &secrets.swarm, &secrets.read] {
         if own(&client.with_token(token))?.is_none() {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     Client, Error,
     client::{Answer, LIMIT, escaped},
-    keys::OURS,
+    keys::{OURS, USERS},
 };
 
 /// The longest that one question may wait for a change; Consul's own limit is ten minutes.
@@ -156,7 +156,8 @@ impl Client {
         answer.map_or(Ok(Vec::new()), |answer| answer.json())
     }
 
-    /// Whether there is a key that is not ours: then the cluster holds something that would be missed.
+    /// Whether there is a key that is not ours, or one of a user: then the cluster holds something that would be missed. That somebody was
+    /// removed is not to be forgotten.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Client {
         // Up to the first slash, each only once.
         let answer = self.ask("GET", "/v1/kv/?keys&separator=/", None)?;
         let names: Vec<String> = answer.map_or(Ok(Vec::new()), |answer| answer.json())?;
-        Ok(names.iter().any(|name| name != OURS))
+        Ok(names.iter().any(|name| name != OURS) || !self.keys(USERS)?.is_empty())
     }
 
     /// Whether Consul did it.

@@ -5,6 +5,7 @@
 //! | gossip key | `hcl 1 consul gossip` | 32 bytes, base64 |
 //! | management token | `hcl 1 consul management` | first 16 bytes, as a UUID |
 //! | token of the agents | `hcl 1 consul agent` | the same |
+//! | token of `hcl-swarm` | `hcl 1 consul swarm` | the same |
 //! | token of whoever gives none | `hcl 1 consul read` | the same; Consul tells it to everyone |
 
 use std::fmt;
@@ -23,6 +24,8 @@ pub struct Secrets {
     pub management: Secret,
     /// May write nodes and services: what agents use to tell about themselves.
     pub agent: Secret,
+    /// May read nodes, who leads and which users are let in, and write services: what `hcl-swarm` uses.
+    pub swarm: Secret,
     /// May read nodes and services: what a request without a token gets.
     pub read: Secret,
 }
@@ -40,6 +43,7 @@ impl Secrets {
             gossip: Secret(BASE64.encode(&key.secret("hcl 1 consul gossip"))),
             management: token("hcl 1 consul management"),
             agent: token("hcl 1 consul agent"),
+            swarm: token("hcl 1 consul swarm"),
             read: token("hcl 1 consul read"),
         }
     }
@@ -74,16 +78,17 @@ mod tests {
     fn derived_values_stay_what_they_are() {
         // Nodes of older versions have them on their cards. The values are those of another implementation (Python's hmac, RFC 5869
         // by hand).
-        let Secrets { gossip, management, agent, read } = secrets();
-        let all = [gossip, management, agent, read];
+        let Secrets { gossip, management, agent, swarm, read } = secrets();
+        let all = [gossip, management, agent, read, swarm];
         assert_eq!(all.each_ref().map(Secret::reveal), GOLDEN);
     }
 
-    const GOLDEN: [&str; 4] = [
+    const GOLDEN: [&str; 5] = [
         "Xg9c42fuIiWCr28ccnhspVYwyNyrfU2xkttDbYb7W9c=",
         "ef8ce6b9-aec3-cecb-0b3c-8443ae0bbc87",
         "85d8af38-2bda-0b94-2744-783862e6c96b",
         "4e17839b-d37c-f980-e664-35dcbfc84249",
+        "cf15b739-973b-2087-9645-3c7c827ff388",
     ];
 
     #[test]

@@ -14,8 +14,8 @@ use super::guard::{list, nft};
 /// Of the overlay networks, of the engines' gossip (both, 7946), and of Consul's (8301, and 8302, which a configuration of a user's own
 /// may open).
 const UDP: &str = "4789, 7946, 8301, 8302";
-/// Of the managers, of the engines' gossip, of Consul's servers and of its gossip.
-const TCP: &str = "2377, 7946, 8300, 8301, 8302";
+/// Of the engines as `hcl-swarm` carries them, of the managers, of the engines' gossip, of Consul's servers and of its gossip.
+const TCP: &str = "2376, 2377, 7946, 8300, 8301, 8302";
 /// The table's name.
 const TABLE: &str = "hcl_members";
 

@@ -155,6 +155,11 @@ impl Inspected {
         &self.config.labels
     }
 
+    /// Whether it is one of ours.
+    pub fn is_ours(&self) -> bool {
+        self.labels().contains_key(SYSTEM_LABEL)
+    }
+
     /// Its restart policy.
     pub fn restart_policy(&self) -> &RestartPolicy {
         &self.host_config.restart_policy

@@ -1,6 +1,6 @@
 //! A container of ours as it shall be: kept, started, made, or made again.
 
-use super::{ContainerSpec, Engine, Error, Inspected, SYSTEM_LABEL, spec::SPEC_LABEL};
+use super::{ContainerSpec, Engine, Error, Inspected, spec::SPEC_LABEL};
 
 /// What was done about a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Engine {
         let image = self.image(&spec.image)?.ok_or_else(|| Error::NoImage(spec.image.clone()))?;
         let there = self.container(&spec.name)?;
         let done = match there {
-            Some(there) if !there.labels().contains_key(SYSTEM_LABEL) => return Err(Error::NameTaken(spec.name.clone())),
+            Some(there) if !there.is_ours() => return Err(Error::NameTaken(spec.name.clone())),
             Some(there) if is_as(&there, spec, &image) => {
                 if there.state.running {
                     return Ok(Ensured::Kept);

@@ -78,7 +78,7 @@ impl Facts {
             admitted: driver::admitted().map_err(|error| error.to_string()),
             ipv6_off: ipv6_off(&cluster),
             state: state(&options.state),
-            services: services::Seen::gather(&options.run_dir),
+            services: services::Seen::gather(options, status.as_ref()),
             host_key: status.as_ref().and_then(|status| host_key::wrong(&options.etc, &options.key, status)),
             lacks: lacks(&options.root),
             status,

@@ -3,24 +3,24 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
     time::Duration,
 };
 
-use super::{Check, Found};
+use super::{Check, Found, endpoint};
 use crate::{
     consul::{self, catalog::Gossip},
+    driver::Options,
     engine::{Engine, SwarmState},
     http::{Client, Stream},
     page,
     services::state::ServicesStatus,
-    status::duration,
+    status::{Status, duration},
     view::View,
 };
 
 /// How long each of them may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
-const RESTART: &str = "`sudo systemctl restart hcl-cluster`";
+pub(super) const RESTART: &str = "`sudo systemctl restart hcl-cluster`";
 
 /// What was seen. Errors are what the other side said, without what to do.
 #[derive(Clone, Debug)]
@@ -39,11 +39,13 @@ pub struct Seen {
     pub consul_leader: Option<Ipv4Addr>,
     /// Whether the page answers.
     pub page: Result<(), String>,
+    /// The cluster's Docker endpoint on this node.
+    pub endpoint: endpoint::Seen,
 }
 
 impl Seen {
-    /// Asks all of them.
-    pub fn gather(run_dir: &Path) -> Self {
+    /// Asks all of them, on the node that has this `status`.
+    pub fn gather(options: &Options, status: Option<&Status>) -> Self {
         let engine = Engine::connect(Client::unix(crate::engine::SOCKET)).map_err(|error| error.to_string());
         let version = engine.as_ref().map_err(String::clone).and_then(|engine| match engine.version() {
             Ok(version) => Ok(version.version),
@@ -54,13 +56,14 @@ impl Seen {
         let asked = consul::Client::new(consul::SOCKET, None).within(LIMIT);
         let members = asked.members().map_err(|error| error.to_string());
         Self {
-            program: ServicesStatus::read(run_dir).ok().flatten().filter(ServicesStatus::is_alive),
+            program: ServicesStatus::read(&options.run_dir).ok().flatten().filter(ServicesStatus::is_alive),
             engine: version,
             swarm,
             swarm_nodes: nodes.map(|nodes| (nodes.iter().filter(|node| node.is_ready()).count(), nodes.len())),
             consul: members.map(|members| (members.iter().filter(|member| member.state == Gossip::Alive).count(), members.len())),
             consul_leader: asked.leader().ok().flatten(),
             page: page_answers(),
+            endpoint: endpoint::Seen::gather(options, engine.as_ref().ok(), status),
         }
     }
 
@@ -89,8 +92,16 @@ fn page_answers() -> Result<(), String> {
 
 pub(super) type Judge = fn(&Seen, u64, usize) -> Found;
 
-pub(super) const CHECKS: [(&str, Judge); 6] =
-    [("services", services), ("engine", engine), ("swarm", swarm), ("consul", consul), ("equal", equal), ("page", page)];
+pub(super) const CHECKS: [(&str, Judge); 8] = [
+    ("services", services),
+    ("engine", engine),
+    ("swarm", swarm),
+    ("consul", consul),
+    ("equal", equal),
+    ("page", page),
+    ("swarm_join", |seen, _, _| endpoint::join(&seen.endpoint)),
+    ("swarm_manage", |seen, _, _| endpoint::manage(&seen.endpoint)),
+];
 
 /// Judges what was seen `uptime_ms` after the boot, on a node that knows so many `members`.
 pub(super) fn checks(seen: &Seen, uptime_ms: u64, members: usize) -> impl Iterator<Item = Check> {
@@ -199,6 +210,7 @@ pub(super) mod tests {
             consul: Ok((2, 2)),
             consul_leader: Some([192, 168, 200, 10].into()),
             page: Ok(()),
+            endpoint: endpoint::Seen { image: true, server: true, join: Ok(()), manage: Ok(()) },
         }
     }
 
@@ -232,6 +244,24 @@ pub(super) mod tests {
         assert_eq!(failed(|seen| seen.consul = Ok((1, 1))), ["consul", "equal"]);
         assert_eq!(failed(|seen| seen.consul_leader = None), ["consul"]);
         assert_eq!(failed(|seen| seen.page = Err("not there".into())), ["page"]);
+        assert_eq!(failed(|seen| seen.endpoint.join = Err("not there".into())), ["swarm_join"]);
+        assert_eq!(failed(|seen| seen.endpoint.manage = Err("not there".into())), ["swarm_manage"]);
+    }
+
+    /// Neither is a fault: no server, and a card that was built without the image.
+    #[test]
+    fn an_endpoint_that_is_not_to_be_here() {
+        let lines = |change: fn(&mut endpoint::Seen)| {
+            let mut seen = well();
+            (seen.endpoint.join, seen.endpoint.manage) = (Err("not there".into()), Err("not there".into()));
+            change(&mut seen.endpoint);
+            let judged = checks(&seen, 60_000, 2).filter(|check| check.name.starts_with("swarm_"));
+            judged.map(|check| (check.pass, check.line)).collect::<Vec<_>>()
+        };
+        let no_server = lines(|seen| (seen.server, seen.join) = (false, Ok(())));
+        assert!(no_server.iter().all(|(pass, _)| *pass) && no_server[1].1.contains("this node is none"), "{no_server:?}");
+        let no_image = lines(|seen| seen.image = false);
+        assert!(no_image.iter().all(|(pass, line)| *pass && line.contains("built without the image `swarm`")), "{no_image:?}");
     }
 
     #[test]

@@ -11,13 +11,22 @@ const FILE: &str = "hcl/images.json";
 ///
 /// What is missing and what to do.
 pub(super) fn reference(etc: &Path, name: &str) -> Result<String, String> {
-    let path = etc.join(FILE);
-    let wrong = |why: &dyn std::fmt::Display| {
-        format!("{}: {why}: flash an image that was built with its container images", path.display())
-    };
-    let text = fs::read(&path).map_err(|error| wrong(&error))?;
-    let mut all: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
-    all.remove(name).ok_or_else(|| wrong(&format_args!("no image `{name}`")))
+    find(etc, name)?.ok_or_else(|| wrong(etc, &format_args!("no image `{name}`")))
+}
+
+/// The same for an image that a card may lack; none then.
+///
+/// # Errors
+///
+/// What is missing and what to do.
+pub(crate) fn find(etc: &Path, name: &str) -> Result<Option<String>, String> {
+    let text = fs::read(etc.join(FILE)).map_err(|error| wrong(etc, &error))?;
+    let mut all: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|error| wrong(etc, &error))?;
+    Ok(all.remove(name))
+}
+
+fn wrong(etc: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("{}: {why}: flash an image that was built with its container images", etc.join(FILE).display())
 }
 
 #[cfg(test)]
@@ -32,6 +41,8 @@ mod tests {
         fs::create_dir(etc.path().join("hcl")).unwrap();
         fs::write(etc.path().join(FILE), r#"{"consul":"hcl/consul:1.8.7"}"#).unwrap();
         assert_eq!(reference(etc.path(), "consul").unwrap(), "hcl/consul:1.8.7");
+        assert_eq!(find(etc.path(), "consul").unwrap().as_deref(), Some("hcl/consul:1.8.7"));
+        assert_eq!(find(etc.path(), "swarm"), Ok(None));
         assert!(reference(etc.path(), "haproxy").unwrap_err().contains("no image `haproxy`"));
     }
 }

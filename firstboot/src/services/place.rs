@@ -52,7 +52,7 @@ pub(super) fn all_members(status: &Status, view: Option<&View>) -> Vec<MemberEnt
 }
 
 /// This node's name: as the ledger has it, and before that its host name.
-pub(super) fn own_name(status: &Status) -> String {
+pub(crate) fn own_name(status: &Status) -> String {
     let own = status.members.iter().find(|member| member.node == status.node).map(|member| member.name.clone());
     own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }

@@ -154,7 +154,7 @@ fn lines(facts: &Facts) -> Vec<String> {
     };
     let consul = match facts.consul_state {
         true => "Consul: its keys and tokens stay, as this server has them; what only others had confirmed is LOST",
-        false => "Consul: all its keys are LOST",
+        false => "Consul: all its keys are LOST, and with them which users were removed: `hcl user remove` them again",
     };
     let others = "other nodes: whoever belongs to the cluster as it was joins this one, now or when it comes back, and LOSES its part of swarm and Consul";
     vec![swarm.to_owned(), consul.to_owned(), others.to_owned()]

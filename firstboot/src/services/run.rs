@@ -1,7 +1,8 @@
 //! The loop: look, make the one step that is next, tell.
 
+mod telling;
+
 use std::{
-    io,
     path::Path,
     sync::Arc,
     thread,
@@ -14,6 +15,7 @@ use super::{
     copied,
     door::{self, Shared},
     duties::{Duties, Lead},
+    endpoint::Endpoint,
     host_key::HostFiles,
     images,
     inventory::{self, Inventory},
@@ -36,9 +38,9 @@ use crate::{
     identity::NodeId,
     key::ClusterKey,
     page::{self, Page},
-    status::{Status, uptime_ms},
+    status::Status,
     trust::{NodeNames, Trust},
-    view::{self, View},
+    view,
 };
 
 /// Between two looks, while something is to be done and while nothing is.
@@ -69,6 +71,7 @@ pub(super) struct Services {
     kept: Kept,
     engine: Option<Engine>,
     agent: Agent,
+    endpoint: Endpoint,
     role: Role,
     hall: Shared,
     host_files: HostFiles,
@@ -111,6 +114,7 @@ impl Services {
     /// What is missing, and what to do about it: nothing that comes by waiting.
     pub(super) fn new(options: Options, config: NodeConfig, key: ClusterKey, kept: Kept) -> Result<Self, String> {
         let agent = Agent::new(&key, images::reference(&options.etc, "consul")?)?;
+        let endpoint = Endpoint::new(&options.etc, config.addresses.leader(), Default::default())?;
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let page = Arc::new(Page::new(&config.cluster.to_string(), &name, Client::unix(consul::SOCKET)));
         let server = Arc::clone(&page).serve().map_err(|error| format!("the page's port {}: {error}", page::PORT))?;
@@ -125,6 +129,7 @@ impl Services {
             kept,
             engine: None,
             agent,
+            endpoint,
             role,
             hall: Shared::default(),
             host_files: HostFiles::default(),
@@ -239,6 +244,7 @@ impl Services {
                 let engine = need()?.clone();
                 // First what could mix with the other cluster's: leaving the swarm may take half a minute.
                 self.agent.wipe(&engine)?;
+                self.endpoint.wipe(&engine)?;
                 engine.leave_swarm().map_err(|error| error.to_string())?;
                 (self.answer, self.told) = (None, None);
                 self.duties = Duties::default();
@@ -337,6 +343,7 @@ impl Services {
         if settled {
             self.beat();
         }
+        let endpoint = self.keep_endpoint(look);
         let report = Report { empty, ..self.report(look, &who, settled) };
         if look.place.leads {
             self.lead(look, &who, report, settled);
@@ -347,8 +354,23 @@ impl Services {
             }
             self.show(Some((&look.status, &report.node)));
         }
+        if let Err(wrong) = endpoint {
+            self.trouble(Some(wrong));
+        }
         self.status.settled = settled;
         self.write();
+    }
+
+    /// The cluster's Docker endpoint comes with the node's place in the swarm, and waits for nobody: *join* and *manage* come to Consul by
+    /// themselves.
+    fn keep_endpoint(&mut self, look: &Look) -> Result<(), String> {
+        let server = self.kept.is_server();
+        self.status.endpoint = self.endpoint.shown(server);
+        let (Some(me), Some(engine)) = (&self.me, &self.engine) else { return Ok(()) };
+        if !look.swarm.is_active() || self.kept.incarnation != Some(look.place.incarnation) {
+            return Ok(());
+        }
+        self.endpoint.keep(engine, &self.key, me.caller.identity.names(), server)
     }
 
     fn lead(&mut self, look: &Look, who: &Who, report: Report, settled: bool) {
@@ -462,70 +484,6 @@ impl Services {
         if let Err(error) = told {
             self.trouble(Some(error.to_string()));
         }
-    }
-
-    /// A view of nobody yet.
-    fn frame(&self) -> View {
-        let id = self.key.cluster().short();
-        View { cluster: self.config.cluster.to_string(), id, ..View::default() }
-    }
-
-    /// Shows the leader's view, or, without one, what this node knows by itself.
-    fn show(&mut self, known: Option<(&Status, &view::Node)>) {
-        let told = self.told.as_ref().filter(|(at, _)| at.elapsed() < STALE).map(|(at, told)| (at.elapsed(), told));
-        let view = match told {
-            Some((age, told)) => {
-                let mut view = told.view.clone();
-                for node in &mut view.nodes {
-                    node.heard_ms_ago = node.heard_ms_ago.map(|heard| heard + age.as_millis() as u64);
-                }
-                view
-            }
-            None => View {
-                nodes: known.map(|(status, own)| place::nodes(status, own, uptime_ms())).unwrap_or_default(),
-                ..self.frame()
-            },
-        };
-        self.publish(view);
-    }
-
-    fn publish(&mut self, mut view: View) {
-        if let Some(me) = &self.me {
-            view.served_by.clone_from(&me.who.name);
-        }
-        if let Ok(seen) = view::consul::Seen::ask(&consul::Client::new(consul::SOCKET, None).within(Duration::from_secs(2))) {
-            seen.merge(&mut view);
-        }
-        view.problems = view::problems::problems(&view);
-        self.status.view = view.clone();
-        self.page.show(view);
-    }
-
-    fn doing(&mut self, step: &Step) {
-        let doing = step.to_string();
-        if self.status.doing != doing {
-            println!("{doing}");
-            self.status = ServicesStatus { doing, since_uptime_ms: uptime_ms(), trouble: None, ..self.status.clone() };
-            self.write();
-        }
-    }
-
-    fn trouble(&mut self, trouble: Option<String>) {
-        if let Some(line) = trouble.as_ref().filter(|line| self.status.trouble.as_ref() != Some(line)) {
-            println!("{}: {line}", self.status.doing);
-        }
-        self.status.trouble = trouble;
-    }
-
-    fn failed(&mut self, what: &str, wrong: String) -> Duration {
-        self.trouble(Some(format!("{what}: {wrong}")));
-        self.write();
-        AGAIN
-    }
-
-    fn write(&self) {
-        // In memory only; a status that cannot be written shows nothing, and nothing hangs on it.
-        let _: io::Result<()> = self.status.write(&self.options.run_dir);
     }
 }
 

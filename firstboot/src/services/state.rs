@@ -23,6 +23,8 @@ pub struct ServicesStatus {
     pub since_uptime_ms: u64,
     /// What does not work, the last time it was tried.
     pub trouble: Option<String>,
+    /// Where the whole cluster is one Docker endpoint, or why it is none.
+    pub endpoint: String,
     /// The cluster.
     pub view: View,
 }
@@ -31,7 +33,8 @@ impl ServicesStatus {
     /// What `hcl status` shows of the program whose file is in `folder`; nothing where it does not run.
     pub fn shown(folder: &Path) -> Option<status::Services> {
         let found = Self::read(folder).ok().flatten().filter(Self::is_alive)?;
-        Some(status::Services { settled: found.settled, doing: found.doing, trouble: found.trouble })
+        let Self { settled, doing, trouble, endpoint, .. } = found;
+        Some(status::Services { settled, doing, trouble, endpoint })
     }
 
     /// Whether the process that wrote this is still there.

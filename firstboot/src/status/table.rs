@@ -28,6 +28,8 @@ pub struct Services {
     pub doing: String,
     /// What does not work.
     pub trouble: Option<String>,
+    /// Where the whole cluster is one Docker endpoint, or why it is none; empty before that is known.
+    pub endpoint: String,
 }
 
 impl Snapshot {
@@ -59,6 +61,9 @@ impl Snapshot {
             rows.push(("Strangers", status.strangers.to_string()));
         }
         rows.push(("Services", self.services.as_ref().map_or("not running".to_owned(), |services| services.doing.clone())));
+        if let Some(services) = self.services.as_ref().filter(|services| !services.endpoint.is_empty()) {
+            rows.push(("Docker", services.endpoint.clone()));
+        }
         rows.extend([
             ("State", format!("{} for {lasting}: {}", status.state, status.reason)),
             ("Interface", status.interface.clone().unwrap_or_else(none)),

@@ -9,7 +9,7 @@ use super::{
     certificate::{Content, Usage, Validity, authority_extensions, end_extensions, pem, private_key},
     names::{self, NodeNames, UserName},
 };
-use crate::key::ClusterKey;
+use crate::key::{ClusterKey, hex};
 
 /// Consul's datacenter, which its names contain.
 pub(crate) const DATACENTER: &str = "hcl";
@@ -29,6 +29,11 @@ impl Issued {
     /// The certificate as a file has it.
     pub fn certificate_pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
+    }
+
+    /// SHA-256 of the certificate in DER, hexadecimal: what it is known by where it is let in or refused.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(&self.certificate))
     }
 
     /// The private key as PKCS #8 in DER. Secret.
@@ -116,7 +121,7 @@ impl Consul {
     }
 }
 
-/// For people, who ask and never serve.
+/// For people, who ask, and for the port at which they ask.
 pub struct Users(pub(super) Authority);
 
 impl Users {
@@ -138,6 +143,16 @@ impl Users {
     pub fn issue(&self, name: &UserName, validity: Validity, seed: &[u8; 32]) -> Issued {
         let names = [names::uri(&format!("hcl:user:{name}"))];
         self.0.issue(name.as_str(), Usage::Client, &names, validity, seed)
+    }
+
+    /// The certificate that people's clients see: of a node that serves them, under every name and address by which they may ask for it.
+    /// `leader` is the address that goes with the leader's role; `seed` as for [`Nodes::issue`].
+    pub fn issue_server(&self, node: &NodeNames, leader: Ipv4Addr, seed: &[u8; 32]) -> Issued {
+        let own = node.name();
+        // Whoever serves may come to lead, and `master` asks for whoever leads. `localhost` is for forwarded ports.
+        let names = ["master", "master.local", own, &format!("{own}.local"), "localhost"].map(names::dns);
+        let addresses = [leader, node.address(), Ipv4Addr::LOCALHOST].map(|address| names::address(IpAddr::V4(address)));
+        self.0.issue(own, Usage::Server, &[&names[..], &addresses[..]].concat(), Validity::LIFE, seed)
     }
 }
 

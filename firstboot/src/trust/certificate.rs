@@ -87,6 +87,8 @@ pub(super) enum Usage {
     Both,
     /// Ask.
     Client,
+    /// Serve.
+    Server,
 }
 
 /// The extensions of an end. `names` are GeneralNames, each written out; `issuer` is the authority's public key.
@@ -95,6 +97,7 @@ pub(super) fn end_extensions(key: &[u8], issuer: &[u8], usage: Usage, names: &[V
     let uses = match usage {
         Usage::Both => value(SEQUENCE, &[&value(OID, &[SERVER_AUTH]), &client]),
         Usage::Client => value(SEQUENCE, &[&client]),
+        Usage::Server => value(SEQUENCE, &[&value(OID, &[SERVER_AUTH])]),
     };
     vec![
         extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &[])),

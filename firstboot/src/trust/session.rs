@@ -4,11 +4,10 @@
 //! longer than it was given, however slowly the other end sends. Nothing is resumed: each session proves both keys anew.
 
 use std::{
-    cell::Cell,
     fmt,
     io::{self, Read, Write},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustls::{
@@ -23,14 +22,12 @@ use rustls::{
 
 use super::{
     Issued, Nodes, Peer, UnixSeconds,
+    channel::{Channel, Failed},
     names::NodeNames,
     provider::provider,
     verify::{BadCertificate, Verifier, Wanted},
 };
 use crate::http::Stream;
-
-/// How long the goodbye at the end of a session may take.
-const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +44,9 @@ pub enum Error {
     /// It does not speak TLS 1.3 as nodes do.
     #[error("no TLS as between nodes: {0}")]
     Tls(rustls::Error),
+    /// It is no server of the cluster's Docker endpoint, or not under this name.
+    #[error("no server of this cluster's Docker endpoint: {0}")]
+    Server(rustls::Error),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(io::Error),
@@ -144,30 +144,24 @@ impl fmt::Debug for Exporter {
 
 /// A session with a node that was verified.
 pub struct Session<S: Stream> {
-    connection: Connection,
-    stream: S,
+    channel: Channel<S>,
     peer: Peer,
     exporter: Exporter,
-    /// When what runs must be over.
-    until: Cell<Option<Instant>>,
 }
 
 impl<S: Stream> Session<S> {
-    fn open(mut connection: Connection, mut stream: S, limit: Duration) -> Result<Self, Error> {
-        let until = Instant::now() + limit;
-        handshake(&mut connection, &mut stream, until).map_err(|failed| match failed {
-            Failed::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                Error::TooSlow(limit)
-            }
+    fn open(connection: Connection, stream: S, limit: Duration) -> Result<Self, Error> {
+        let channel = Channel::open(connection, stream, limit).map_err(|failed| match failed {
+            Failed::TooSlow => Error::TooSlow(limit),
             Failed::Io(error) => Error::Broken(error),
             Failed::Tls(rustls::Error::NoCertificatesPresented) => Error::NoCertificate,
             Failed::Tls(rustls::Error::AlertReceived(alert)) => Error::Refused(alert),
             Failed::Tls(error) => BadCertificate::of(&error).map_or(Error::Tls(error), Error::Certificate),
         })?;
-        let shown = connection.peer_certificates().and_then(<[_]>::first).ok_or(Error::NoCertificate)?;
+        let shown = channel.connection().peer_certificates().and_then(<[_]>::first).ok_or(Error::NoCertificate)?;
         let peer = Peer::verified(NodeNames::of(shown).ok_or(BadCertificate::Names)?);
-        let exporter = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).map_err(Error::Tls)?;
-        Ok(Self { connection, stream, peer, exporter: Exporter(exporter), until: Cell::new(Some(until)) })
+        let exporter = channel.connection().export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[]));
+        Ok(Self { peer, exporter: Exporter(exporter.map_err(Error::Tls)?), channel })
     }
 
     /// Who is at the other end.
@@ -182,65 +176,29 @@ impl<S: Stream> Session<S> {
 
     /// The stream below, for its addresses: what is read or written there breaks the session.
     pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        while self.connection.wants_write() {
-            limit_until(&self.stream, self.until.get())?;
-            if self.connection.write_tls(&mut self.stream)? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-        }
-        Ok(())
+        self.channel.stream()
     }
 }
 
 impl<S: Stream> Read for Session<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.connection.reader().read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-            self.send()?;
-            limit_until(&self.stream, self.until.get())?;
-            self.connection.read_tls(&mut self.stream)?;
-            if let Err(error) = self.connection.process_new_packets() {
-                // The other end should hear why; that it cannot is no news.
-                let _ = self.send();
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-        }
+        self.channel.read(buffer)
     }
 }
 
 impl<S: Stream> Write for Session<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.connection.writer().write(bytes)?;
-        self.send()?;
-        Ok(taken)
+        self.channel.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.send()?;
-        self.stream.flush()
+        self.channel.flush()
     }
 }
 
 impl<S: Stream> Stream for Session<S> {
     fn limit(&self, limit: Duration) -> io::Result<()> {
-        self.until.set(Some(Instant::now() + limit));
-        self.stream.limit(limit)
-    }
-}
-
-impl<S: Stream> Drop for Session<S> {
-    /// Says goodbye, so that the other end knows that nothing was cut off.
-    fn drop(&mut self) {
-        self.until.set(Some(Instant::now() + GOODBYE));
-        self.connection.send_close_notify();
-        let _ = self.send();
+        self.channel.limit(limit)
     }
 }
 
@@ -250,49 +208,9 @@ impl<S: Stream> fmt::Debug for Session<S> {
     }
 }
 
-enum Failed {
-    Io(io::Error),
-    Tls(rustls::Error),
-}
-
-fn handshake<S: Stream>(connection: &mut Connection, stream: &mut S, until: Instant) -> Result<(), Failed> {
-    loop {
-        while connection.wants_write() {
-            limit_until(stream, Some(until)).map_err(Failed::Io)?;
-            match connection.write_tls(stream) {
-                Ok(0) => return Err(Failed::Io(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failed::Io(error)),
-            }
-        }
-        if !connection.is_handshaking() {
-            return stream.flush().map_err(Failed::Io);
-        }
-        limit_until(stream, Some(until)).map_err(Failed::Io)?;
-        match connection.read_tls(stream) {
-            Ok(0) => return Err(Failed::Io(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Failed::Io(error)),
-        }
-        if let Err(error) = connection.process_new_packets() {
-            // The alert says why.
-            let _ = connection.write_tls(stream);
-            return Err(Failed::Tls(error));
-        }
-    }
-}
-
-fn limit_until<S: Stream>(stream: &S, until: Option<Instant>) -> io::Result<()> {
-    let Some(until) = until else { return Ok(()) };
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { stream.limit(left) }
-}
-
 /// The clock that the library sees. The verifier has its own; where none is trusted, 1970 does.
 #[derive(Debug)]
-struct Now(Option<UnixSeconds>);
+pub(super) struct Now(pub(super) Option<UnixSeconds>);
 
 impl TimeProvider for Now {
     fn current_time(&self) -> Option<UnixTime> {

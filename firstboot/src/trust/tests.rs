@@ -94,6 +94,7 @@ fn openssl_takes_the_certificates() {
         ("server", "consul", "sslserver sslclient", trust.consul.issue(ConsulRole::Server, [192, 168, 200, 10].into(), &[2; 32])),
         ("client", "consul", "sslserver sslclient", trust.consul.issue(ConsulRole::Client, [192, 168, 200, 11].into(), &[3; 32])),
         ("user", "users", "sslclient", trust.users.issue(&user, Validity { from: 1, until: 4_000_000_000 }, &[4; 32])),
+        ("manage", "users", "sslserver", trust.users.issue_server(&names(9), [192, 168, 200, 1].into(), &[5; 32])),
     ];
     // openssl leaves the last second out.
     let last = Validity::LIFE.until - 1;
@@ -115,12 +116,16 @@ fn openssl_takes_the_certificates() {
             assert_eq!(check(ca, purpose, name, NOW), purposes.contains(purpose), "{name} as {purpose}");
         }
         for other in ["nodes", "consul", "users"] {
-            assert_eq!(check(other, "sslclient", name, NOW), other == *ca, "{name} by {other}");
+            let purpose = purposes.split(' ').next().unwrap();
+            assert_eq!(check(other, purpose, name, NOW), other == *ca, "{name} by {other}");
         }
         let public = openssl(folder.path(), &format!("x509 -in {name}.pem -noout -pubkey"));
         assert_eq!(public, openssl(folder.path(), &format!("pkey -in {name}.key -pubout")));
         assert!(public.0, "{public:?}");
     }
+    let (_, said) = openssl(folder.path(), "x509 -in user.pem -noout -fingerprint -sha256");
+    let found = said.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+    assert_eq!(found, issued.iter().find(|(name, ..)| *name == "user").unwrap().3.fingerprint());
     assert!(!check("users", "sslclient", "user", 0) && !check("users", "sslclient", "user", 4_000_000_001));
     assert!(check("nodes", "sslclient", "node", 0) && check("nodes", "sslclient", "node", last));
     assert!(!check("nodes", "sslclient", "node", Validity::LIFE.until + 1));
@@ -130,6 +135,10 @@ fn openssl_takes_the_certificates() {
         ("server", "DNS:server.hcl.consul DNS:localhost IP Address:192.168.200.10 IP Address:127.0.0.1"),
         ("client", "DNS:client.hcl.consul DNS:localhost IP Address:192.168.200.11 IP Address:127.0.0.1"),
         ("user", "URI:hcl:user:ada"),
+        (
+            "manage",
+            "DNS:master DNS:master.local DNS:node-9 DNS:node-9.local DNS:localhost IP Address:192.168.200.1 IP Address:127.0.0.9 IP Address:127.0.0.1",
+        ),
     ] {
         let (_, said) = openssl(folder.path(), &format!("x509 -in {name}.pem -noout -ext subjectAltName"));
         let mut found: Vec<_> = said.lines().nth(1).unwrap_or_default().trim().split(", ").collect();
@@ -258,9 +267,12 @@ fn other_authorities_are_refused_on_both_sides() {
         (other.nodes.issue(&names, Validity::LIFE, &[1; 32]), "another cluster"),
         (trust.consul.issue(ConsulRole::Server, names.address(), &[1; 32]), "Consul's"),
         (trust.users.issue(&"ada".parse().unwrap(), Validity::LIFE, &[1; 32]), "the users'"),
+        (trust.users.issue_server(&names, names.address(), &[1; 32]), "the users' server"),
     ] {
         let (_, server) = meet(&showing(&issued), Wanted::Node(self::names(2).node()), &identity(2), Some(NOW));
-        assert!(matches!(server, Err(Error::Certificate(BadCertificate::Issuer))), "{issuer}: {server:?}");
+        // What it may do is asked before whose it is.
+        let expected = if issuer == "the users' server" { BadCertificate::Usage } else { BadCertificate::Issuer };
+        assert!(matches!(&server, Err(Error::Certificate(bad)) if *bad == expected), "{issuer}: {server:?}");
         let (client, _) = meet(&identity(2), Wanted::Node(names.node()), &showing(&issued), Some(NOW));
         // A user's is refused for what it may do before anybody asks whose it is.
         let expected = if issuer == "the users'" { BadCertificate::Usage } else { BadCertificate::Issuer };
@@ -410,4 +422,55 @@ fn openssl_as_the_client() {
     refused("-cert cert -key key -tls1_2", |error| matches!(error, Error::Tls(_)));
     refused("-cert cert -key key -ciphersuites TLS_AES_128_GCM_SHA256", |error| matches!(error, Error::Tls(_)));
     refused("-cert cert -key key -CAfile ca", |error| matches!(error, Error::Certificate(BadCertificate::Chain)));
+}
+
+/// openssl as the port for people; it serves `connections` of them.
+fn openssl_serves(folder: &Path, connections: usize) -> (std::process::Child, String) {
+    let trust = trust();
+    let issued = trust.users.issue_server(&names(9), [192, 168, 200, 1].into(), &[5; 32]);
+    for (name, content) in [("ca", trust.users.certificate_pem()), ("cert", issued.certificate_pem()), ("key", issued.key_pem())]
+    {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let args = format!(
+        "s_server -accept 127.0.0.1:0 -cert cert -key key -CAfile ca -Verify 1 -verify_return_error -www -naccept {connections}"
+    );
+    let mut server = Command::new("openssl");
+    server.current_dir(folder).args(args.split_whitespace()).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+    let mut server = server.spawn().expect("openssl must be installed: apt-get install openssl");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(server.stdout.take().unwrap()));
+    let at = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned)).unwrap();
+    // What it says must go somewhere.
+    thread::spawn(move || lines.for_each(drop));
+    (server, at)
+}
+
+#[test]
+fn a_person_asks_openssl() {
+    let (trust, folder) = (trust(), tempfile::tempdir().unwrap());
+    let person = |users: &Users| Person::new(users, &users.issue(&"ada".parse().unwrap(), Validity::LIFE, &[4; 32])).unwrap();
+    let (ours, other) = (person(&trust.users), Trust::new(&ClusterKey::new([7; 32])));
+    // A user of another cluster that knows this one's authority all the same.
+    let stranger = other.users.issue(&"ada".parse().unwrap(), Validity::LIFE, &[4; 32]);
+    let stranger = Person::new(&trust.users, &stranger).unwrap();
+    let (mut server, at) = openssl_serves(folder.path(), 5);
+    let ask = |person: &Person, name: &str| {
+        let mut channel = person.connect(TcpStream::connect(&at).unwrap(), name, LIMIT).map_err(|error| error.to_string())?;
+        let mut answer = vec![0; 12];
+        let asked = channel.write_all(b"GET / HTTP/1.0\r\n\r\n").and_then(|()| channel.read_exact(&mut answer));
+        asked.map_err(|error| error.to_string()).map(|()| String::from_utf8_lossy(&answer).into_owned())
+    };
+    for name in ["master", "localhost", "192.168.200.1"] {
+        assert_eq!(ask(&ours, name).as_deref(), Ok("HTTP/1.0 200"), "{name}");
+    }
+    let refused = ask(&ours, "node-8").unwrap_err();
+    assert!(refused.starts_with("no server of this cluster's Docker endpoint: "), "{refused}");
+    ask(&stranger, "master").unwrap_err();
+    server.wait().unwrap();
+    // A node is no such server, though its certificate may serve.
+    let (near, far) = UnixStream::pair().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(identity(9).accept(far, None, LIMIT)));
+        assert!(matches!(ours.connect(near, "node-9", LIMIT), Err(Error::Server(_))));
+    });
 }

@@ -61,7 +61,7 @@ fn without_a_token_one_reads_nodes_and_services_and_changes_nothing() {
                 continue;
             }
         };
-        for secret in [&lab.secrets.management, &lab.secrets.agent, &lab.secrets.gossip] {
+        for secret in [&lab.secrets.management, &lab.secrets.agent, &lab.secrets.swarm, &lab.secrets.gossip] {
             assert!(!String::from_utf8_lossy(&answer.body).contains(secret.reveal()), "{method} {path} tells a secret");
         }
         if method != "GET" && answer.is_success() && path != QUESTION {

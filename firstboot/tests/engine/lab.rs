@@ -30,10 +30,13 @@ const PACKAGES: [(&str, &str); 6] = [
     ("openssl", "openssl"),
 ];
 
+/// Settings of an engine that makes no network unless it is told to.
+const ALONE: &str = r#"{ "bridge": "none", "iptables": false }"#;
+
 /// A wire, as a bridge in a namespace of its own; all that runs in there ends with it.
 pub struct Lab {
     shell: Shell,
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     hosts: u8,
 }
 
@@ -59,18 +62,37 @@ impl Lab {
         self.shell.sh(command)
     }
 
-    /// A tar archive with busybox, what it needs, and a link for each of its programs that tests use.
+    /// A tar archive with busybox, what it needs, and a link for each of its programs.
     fn image(&mut self) {
         let at = self.folder.path().join("image").display().to_string();
         self.sh(&format!(
             "mkdir -p {at}/bin {at}/tmp && cp $(command -v busybox) {at}/bin/busybox && \
              for file in $(ldd {at}/bin/busybox | grep -o '/[^ ]*'); do mkdir -p {at}/${{file%/*}} && cp -L $file {at}/$file; done; \
-             for name in sh sleep true false wget httpd; do ln -s busybox {at}/bin/$name; done; tar -C {at} -cf {at}.tar ."
+             for name in $(busybox --list); do [ $name = busybox ] || ln -s busybox {at}/bin/$name; done; tar -C {at} -cf {at}.tar ."
         ));
     }
 
     /// A machine on the wire with an engine that runs and has [`IMAGE`].
     pub fn engine(&mut self) -> u8 {
+        let host = self.machine();
+        fs::write(self.at(host, "daemon.json"), ALONE).unwrap();
+        self.start(host);
+        self.import(host);
+        host
+    }
+
+    /// Puts [`IMAGE`] into the store of `host`.
+    pub fn import(&self, host: u8) {
+        let tar = fs::read(self.folder.path().join("image.tar")).unwrap();
+        let (name, tag) = IMAGE.split_once(':').unwrap();
+        let path = format!("/images/create?fromSrc=-&repo={name}&tag={tag}&changes=CMD%20sh");
+        let body = Some(("application/x-tar", &tar[..]));
+        let response = Client::unix(self.socket(host)).request("POST", &path, &[], body, BOUND).unwrap();
+        assert!(response.is_success(), "{}", response.text());
+    }
+
+    /// A machine on the wire, with a folder and nothing that runs. An engine there reads its settings from `daemon.json`.
+    pub fn machine(&mut self) -> u8 {
         self.hosts += 1;
         let host = self.hosts;
         fs::create_dir_all(self.at(host, "")).unwrap();
@@ -83,14 +105,6 @@ impl Lab {
             host,
             &format!("hostname node-{host}; ip link set lo up; ip address add {address}/24 dev eth0; ip link set eth0 up"),
         );
-        fs::write(self.at(host, "daemon.json"), "{}").unwrap();
-        self.start(host);
-        let tar = fs::read(self.folder.path().join("image.tar")).unwrap();
-        let (name, tag) = IMAGE.split_once(':').unwrap();
-        let path = format!("/images/create?fromSrc=-&repo={name}&tag={tag}");
-        let body = Some(("application/x-tar", &tar[..]));
-        let response = Client::unix(self.socket(host)).request("POST", &path, &[], body, BOUND).unwrap();
-        assert!(response.is_success(), "{}", response.text());
         host
     }
 
@@ -121,11 +135,17 @@ impl Lab {
     /// Starts the engine of `host` and waits until it answers.
     #[track_caller]
     pub fn start(&mut self, host: u8) {
+        self.launch(host);
+        self.until(host, "answers", || Engine::connect(Client::unix(self.socket(host))).ok());
+    }
+
+    /// Starts the engine of `host`.
+    #[track_caller]
+    pub fn launch(&mut self, host: u8) {
         let at = self.at(host, "").display().to_string();
         let folders = format!("--config-file {at}daemon.json --data-root {at}root --exec-root {at}exec -p {at}pid");
-        let options = format!("{folders} -H unix://{at}docker.sock --bridge none --iptables=false --storage-driver overlay2");
+        let options = format!("{folders} -H unix://{at}docker.sock --storage-driver overlay2");
         self.sh(&format!("nsenter -t $h{host} -n -u unshare --mount dockerd {options} >>{at}log 2>&1 & d{host}=$!"));
-        self.until(host, "answers", || Engine::connect(Client::unix(self.socket(host))).ok());
     }
 
     /// Stops it, as for a reboot.
@@ -178,9 +198,11 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // An engine that is killed leaves control groups behind.
-        for host in 1..=self.hosts {
-            let _ = self.shell.try_sh(&format!("kill $d{host}; wait $d{host}"));
-        }
+        let engines: String = (1..=self.hosts).map(|host| format!(" $d{host}")).collect();
+        // A `wait` for nobody would wait for all that runs here.
+        let _ = self
+            .shell
+            .try_sh(&format!("for engine in {engines}; do kill $engine; done; for engine in {engines}; do wait $engine; done"));
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn summary(preloaded: &Preloaded) -> Value {
                         })
                         .collect();
                 }
-                Contents::Program { path, sha256 } => value["program"] = json!({ "path": path, "sha256": sha256 }),
+                Contents::Program { path, sha256, .. } => value["program"] = json!({ "path": path, "sha256": sha256 }),
                 Contents::Files(paths) => value["files"] = json!(paths),
                 Contents::Foreign => {}
             }
@@ -75,13 +75,19 @@ pub(super) fn elements(
                     relationships.push(contains(&id, &deb_id));
                 }
             }
-            Contents::Program { path, sha256 } => {
+            Contents::Program { path, sha256, own: ours } => {
                 let program = format!("{own}-program");
-                packages.push(json!({
+                let mut element = json!({
                     "SPDXID": program, "name": path, "downloadLocation": "NOASSERTION", "filesAnalyzed": false,
                     "licenseDeclared": "NOASSERTION", "primaryPackagePurpose": "APPLICATION",
                     "checksums": [{ "algorithm": "SHA256", "checksumValue": sha256 }],
-                }));
+                });
+                if let Some(ours) = ours {
+                    element["name"] = json!(ours.name());
+                    element["versionInfo"] = json!(env!("CARGO_PKG_VERSION"));
+                    element["licenseDeclared"] = json!(env!("CARGO_PKG_LICENSE"));
+                }
+                packages.push(element);
                 relationships.push(contains(&id, &program));
             }
             Contents::Foreign | Contents::Files(_) => {}

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Contents, Preloaded};
 use crate::{
-    build::base,
+    build::{Options, base, programs},
     cache::{Begin, Cache, Entry as Kept},
     image::tree::Entry,
     lock::{OciDebianLock, OciLock, OciSourceLock, PackageLock},
@@ -35,12 +35,13 @@ const LAYERS: &str = "layer";
 /// Makes or gets every image of the manifest as it is `pinned`. Nothing in those of our own making is younger than `epoch`.
 pub(in crate::build) fn obtain(
     manifest: &Manifest,
+    options: &Options,
     pinned: &BTreeMap<String, OciLock>,
     epoch: u64,
     cache: &Cache,
     reporter: &Reporter,
 ) -> Result<Vec<Preloaded>> {
-    let work = Work { manifest, epoch, cache, reporter };
+    let work = Work { manifest, options, epoch, cache, reporter };
     let mut images = Vec::new();
     for (name, image) in &manifest.images {
         let pinned = pinned.get(name.as_str()).with_context(|| format!("the lock has no container image {name}"))?;
@@ -53,6 +54,7 @@ pub(in crate::build) fn obtain(
 
 struct Work<'a> {
     manifest: &'a Manifest,
+    options: &'a Options,
     epoch: u64,
     cache: &'a Cache,
     reporter: &'a Reporter,
@@ -91,6 +93,9 @@ impl Work<'_> {
         let (origin, size) = match file {
             OciFile::Web { url, size, .. } => (Origin::parse(url.as_str())?, *size),
             OciFile::Local { path, .. } => (Origin::File(path.path.clone()), None),
+            OciFile::Own { program } => {
+                (Origin::File(programs::own(self.options, *program, self.manifest.architecture())?), None)
+            }
         };
         Downloads::new(self.cache, self.reporter).file(&Request { origin, sha256: *sha256, size })
     }
@@ -138,7 +143,11 @@ impl Work<'_> {
         })?;
         let mut settings = image.settings.clone();
         settings.entrypoint.get_or_insert_with(|| vec![install.to_owned()]);
-        let contents = Contents::Program { path: install.to_owned(), sha256: *sha256 };
+        let own = match source.file {
+            OciFile::Own { program } => Some(program),
+            _ => None,
+        };
+        let contents = Contents::Program { path: install.to_owned(), sha256: *sha256, own };
         self.own(image, &settings, entry, format!("hcl-image: {install} (SHA-256 {sha256})"), contents)
     }
 

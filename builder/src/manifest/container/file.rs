@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Port, Reference, RegistryImage};
+use super::{OwnProgram, Port, Reference, RegistryImage};
 use crate::{
     manifest::{
         base::PackageName,
@@ -83,6 +83,8 @@ pub(in crate::manifest) struct OciDebianFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::manifest) struct OciBinaryFile {
+    /// A program of this project, as `make node` has built it for the image's architecture. This, `path` or `url`.
+    pub program: Option<OwnProgram>,
     /// The program as a file on this machine. This or `url`.
     pub path: Option<Placed<String>>,
     /// Web address of the program. This or `path`.

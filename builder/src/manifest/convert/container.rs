@@ -141,8 +141,22 @@ impl Context<'_> {
     }
 
     fn image_binary(&mut self, key: &str, file: OciBinaryFile, place: Place) -> Option<OciBinary> {
-        let OciBinaryFile { path, url, sha256, size, install } = file;
-        let file = self.image_file(&format!("{key}.binary"), FileKeys { path, url, sha256, size }, place);
+        let OciBinaryFile { program, path, url, sha256, size, install } = file;
+        let key_of_file = format!("{key}.binary");
+        let file = match program {
+            None => self.image_file(&key_of_file, FileKeys { path, url, sha256, size }, place),
+            Some(program) if path.is_none() && url.is_none() && sha256.is_none() && size.is_none() => {
+                Some(OciFile::Own { program })
+            }
+            Some(program) => {
+                let name = program.name();
+                self.wrong(
+                    place,
+                    format!("`{key_of_file}`: `program` names {name}, so that no other file is named: leave out one of the two"),
+                );
+                None
+            }
+        };
         if install.is_none() {
             self.wrong(
                 place,

@@ -78,6 +78,10 @@ fn what_is_wrong_with_an_image() {
             "`images.x.binary`: `install` is missing: where the program lies in the image, such as `/hello`",
         ),
         (
+            "[images.x]\nreference = \"a:1\"\nbinary = { program = \"hcl-swarm\", path = \"a.tar\", install = \"/a\" }",
+            "`images.x.binary`: `program` names hcl-swarm, so that no other file is named: leave out one of the two",
+        ),
+        (
             "[images.x]\nreference = \"a:1\"\narchive = { url = \"http://a/b\" }",
             "`images.x.archive`: `sha256` is missing: what comes from the web is only taken when its digest is known",
         ),

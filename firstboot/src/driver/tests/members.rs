@@ -80,7 +80,8 @@ fn only_members_reach_what_members_have_among_themselves() {
     // The kernel says at most so often that a port is closed.
     sh("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=10000 || sysctl -qw net.ipv4.icmp_ratelimit=0");
     let (own, at_home) = (link("lan0").mac.unwrap().0, link("home0").mac.unwrap().0);
-    let ports = [(17, 4789), (17, 7946), (17, 8301), (17, 8302), (6, 2377), (6, 7946), (6, 8300), (6, 8301), (6, 8302)];
+    let ports =
+        [(17, 4789), (17, 7946), (17, 8301), (17, 8302), (6, 2376), (6, 2377), (6, 7946), (6, 8300), (6, 8301), (6, 8302)];
     let others = [(17, 53), (6, 8500), (6, 2399), (6, 22)];
     let reach = |protocol, port| {
         [member, leader, stranger]
