@@ -19,7 +19,7 @@ use crate::{
         kv::Freshness,
         servers::{Wanted, plan},
     },
-    engine::{Engine, Node},
+    engine::{Engine, Node, NodeRole},
     identity::{Incarnation, NodeId},
     record::MemberEntry,
     trust::join::Token,
@@ -275,7 +275,7 @@ impl Duties {
         let swarm_id = report.and_then(|(_, report)| report.swarm_id.as_deref());
         if let Some(seen) = nodes.iter().find(|node| Some(node.id.as_str()) == swarm_id) {
             node.swarm.state.clone_from(&seen.state);
-            node.swarm.role = if seen.role == crate::engine::NodeRole::Manager { "manager" } else { "worker" }.to_owned();
+            node.swarm.role = if seen.role == NodeRole::Manager { "manager" } else { "worker" }.to_owned();
             node.swarm.leader = seen.manager.as_ref().is_some_and(|manager| manager.leader);
         }
         node.state = match report {

@@ -144,7 +144,7 @@ fn replace(folder: &Path, name: &str, content: &str) -> Result<bool, String> {
 
 /// Has sshd read its configuration, if it runs; sessions stay.
 fn reload(program: &Path) -> Result<(), String> {
-    systemctl::run(program, &["--no-block", "try-reload-or-restart", "ssh.service"])
+    systemctl::run(program, &["try-reload-or-restart", "ssh.service"])
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::{path::Path, process::Command};
 
-/// Runs `program`, systemctl but for tests, with these arguments.
+/// Runs `program`, systemctl but for tests, with these arguments. It does not wait for the end of what it starts.
 ///
 /// # Errors
 ///
 /// It is not there, or refuses, and why.
 pub(super) fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{}: {error}", program.display()))?;
+    let arguments = [&["--no-block"], arguments].concat();
+    let output = Command::new(program).args(&arguments).output().map_err(|error| format!("{}: {error}", program.display()))?;
     if output.status.success() {
         return Ok(());
     }
@@ -16,11 +17,11 @@ pub(super) fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
     Err(format!("`systemctl {}`: {}", arguments.join(" "), text.lines().next().unwrap_or("no reason given")))
 }
 
-/// Runs systemctl, which does not wait for the end of what it starts.
+/// Runs systemctl with these arguments.
 ///
 /// # Errors
 ///
 /// As for [`run`].
 pub(super) fn systemctl(arguments: &[&str]) -> Result<(), String> {
-    run(Path::new("systemctl"), &[&["--no-block"], arguments].concat())
+    run(Path::new("systemctl"), arguments)
 }

@@ -93,7 +93,7 @@ pub(super) fn systemctl(order: Order) -> Result<(), String> {
 }
 
 fn run(program: &Path, order: Order) -> Result<(), String> {
-    systemctl::run(program, &["--no-block", "--ignore-inhibitors", order.verb()])
+    systemctl::run(program, &["--ignore-inhibitors", order.verb()])
 }
 
 #[cfg(test)]
