@@ -1,6 +1,6 @@
 //! The engine on this node: Docker's API on its unix socket, and what the cluster asks of it.
 //!
-//! [`Engine`] is the API, one call a function. On top of it stand what the supervisor calls in a loop: [`Engine::swarm_state`],
+//! [`Engine`] is the API, one call a function. On top of it stand what the supervisor calls in a loop: [`SwarmWatch`],
 //! [`Engine::ensure_container`], [`Engine::users_objects`] and [`Reviver`]. Every call blocks, and ends within its time. All of it can be
 //! asked again: what is there already is left as it is.
 //!
@@ -14,6 +14,7 @@ mod revive;
 mod spec;
 mod swarm;
 mod system;
+mod watch;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use self::{
     spec::{ContainerSpec, Mount, NetworkMode, Restart},
     swarm::{InitSwarm, JoinSwarm, JoinTokens, Swarm, SwarmState},
     system::{Info, SwarmInfo, Version},
+    watch::SwarmWatch,
 };
 use crate::http::{self, Client, Response};
 
@@ -141,15 +143,6 @@ impl Engine {
     /// The API version in use.
     pub fn api(&self) -> ApiVersion {
         self.api
-    }
-
-    /// Whether the engine answers.
-    ///
-    /// # Errors
-    ///
-    /// It does not.
-    pub fn ping(&self) -> Result<(), Error> {
-        self.call("asking whether it is there", "GET", "/_ping", None, LIMIT).map(|_| ())
     }
 
     /// One exchange. `doing` stands at the start of an error; `path` is without the version.

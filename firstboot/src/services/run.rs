@@ -33,7 +33,7 @@ use crate::{
     config::NodeConfig,
     consul::{self, catalog::State, lock::Owner},
     driver::Options,
-    engine::{Engine, InitSwarm, JoinSwarm, Reviver, SwarmState},
+    engine::{Engine, InitSwarm, JoinSwarm, Reviver, SwarmState, SwarmWatch},
     http::{Client, Server},
     identity::NodeId,
     key::ClusterKey,
@@ -70,6 +70,7 @@ pub(super) struct Services {
     key: ClusterKey,
     kept: Kept,
     engine: Option<Engine>,
+    swarm: SwarmWatch,
     agent: Agent,
     endpoint: Endpoint,
     role: Role,
@@ -128,6 +129,7 @@ impl Services {
             key,
             kept,
             engine: None,
+            swarm: SwarmWatch::default(),
             agent,
             endpoint,
             role,
@@ -210,10 +212,13 @@ impl Services {
     }
 
     fn look(&mut self, place: Option<Place>) -> (Seen, SwarmState) {
-        if self.engine.as_ref().is_none_or(|engine| engine.ping().is_err()) {
+        let swarm = &mut self.swarm;
+        let mut look = |engine: &Engine| swarm.look(engine, Instant::now()).ok();
+        let mut state = self.engine.as_ref().and_then(&mut look);
+        if state.is_none() {
             self.engine = Engine::connect(Client::unix(crate::engine::SOCKET)).ok();
+            state = self.engine.as_ref().and_then(look);
         }
-        let state = self.engine.as_ref().and_then(|engine| engine.swarm_state().ok());
         let (engine, state) = match state {
             None => (plan::Engine::Down, SwarmState::None),
             Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
@@ -262,6 +267,7 @@ impl Services {
             }
             Step::Recover => {
                 let engine = need()?.clone();
+                self.swarm.forget();
                 let consul = self.agent.go_on_alone(&engine, &me.who)?;
                 let swarm = recover::swarm(&engine, &founding(&look.place)?).map_err(|error| error.to_string())?;
                 self.keep(Kept { progress: Progress::Founding { swarm, consul }, ..self.kept.clone() })

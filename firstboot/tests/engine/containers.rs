@@ -1,9 +1,12 @@
 //! One engine: what it says of itself, containers of ours, and a user's objects.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use hcl_firstboot::{
-    engine::{ContainerSpec, Engine, Ensured, Error, Mount, Restart, SwarmState},
+    engine::{ContainerSpec, Engine, Ensured, Error, Mount, Restart, SwarmState, SwarmWatch},
     http::Client,
     view,
 };
@@ -15,7 +18,6 @@ fn what_it_is() {
     let mut lab = Lab::new();
     let host = lab.engine();
     let engine = lab.connect(host);
-    engine.ping().unwrap();
     let version = engine.version().unwrap();
     assert_eq!(version.version, lab.docker(host, "version --format {{.Server.Version}}"));
     let offered = lab.docker(host, "version --format {{.Server.APIVersion}}");
@@ -25,7 +27,7 @@ fn what_it_is() {
     assert_eq!(engine.swarm_state().unwrap(), SwarmState::None);
     assert_eq!(engine.images().unwrap()[0].repo_tags, [IMAGE]);
     lab.stop(host);
-    let line = refusal(engine.ping());
+    let line = refusal(SwarmWatch::default().look(&engine, Instant::now()));
     assert!(
         line.starts_with("asking whether it is there: the engine gives no answer: ") && line.contains("docker.sock"),
         "{line}"
