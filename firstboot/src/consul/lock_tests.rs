@@ -1,4 +1,10 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    thread,
+    time::Instant,
+};
 
 use super::*;
 
@@ -303,4 +309,45 @@ fn two_never_act_at_once() {
 fn the_wait_is_needed() {
     // The judge can say no: with half of it two nodes act at once.
     assert!((0..300).any(|seed| run(seed, VALID / 2).is_err()));
+}
+
+/// A Consul that takes its time for each of the two requests of a renewal, which a lock of a moment ago has before it.
+fn renewal(session: Duration, key: Duration) -> Option<Change> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("consul.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).unwrap();
+            let of_session = String::from_utf8_lossy(&head[..read]).contains("/v1/session/renew/");
+            thread::sleep(if of_session { session } else { key });
+            let entry = r#"{"Key":"hcl/leader","Value":null,"Session":"s","ModifyIndex":2,"LockIndex":1}"#;
+            let body = if of_session { r#"[{"ID":"s","Name":"hcl","Node":"node-1"}]"#.to_owned() } else { format!("[{entry}]") };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            // One that was not waited for has gone.
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    let began = Instant::now();
+    let now = || START + RENEWAL + began.elapsed();
+    let mut lock = standing(1);
+    let granted = Some(Granted { index: 2, asked_at: START, told: false });
+    lock.state = State::Holding { session: "s".into(), granted };
+    lock.turn(&Client::new(path, None), now).change
+}
+
+#[test]
+fn a_busy_consul_is_waited_for() {
+    let seconds = Duration::from_secs_f32;
+    let change = renewal(seconds(1.8), seconds(2.5));
+    assert!(matches!(change, Some(Change::Granted { index: 2, .. })), "{change:?}");
+    // Half of the six seconds that are left; what is granted is not over by then.
+    let began = Instant::now();
+    assert_eq!(renewal(seconds(3.5), seconds(0.0)), None);
+    assert!(began.elapsed() < seconds(3.5));
+    // All of the rest, and no longer.
+    let change = renewal(seconds(0.0), seconds(6.5));
+    assert_eq!(change, Some(Change::Lost));
 }
