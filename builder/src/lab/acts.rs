@@ -22,6 +22,9 @@ pub enum Who {
     Follower,
     /// All of them.
     Everyone,
+    /// All of them, one after the other: for what keeps an emulated node busy for so long that the engines, which give each other twenty
+    /// seconds, would miss them with all at it.
+    OneByOne,
 }
 
 /// What happens on a node.
@@ -36,25 +39,28 @@ pub enum Deed {
 /// All acts in their order.
 pub const ACTS: &[Act] = &[
     Act { who: Who::Leader, deed: Deed::Ask(cloud::GIVING) },
-    Act { who: Who::Everyone, deed: Deed::Ask(cloud::TAKING) },
+    Act { who: Who::OneByOne, deed: Deed::Ask(cloud::TAKING) },
     Act { who: Who::Leader, deed: Deed::Reboot },
     Act { who: Who::Everyone, deed: Deed::Ask(cloud::AFTERWARDS) },
+    Act { who: Who::OneByOne, deed: Deed::Ask(cloud::TAKING_AFTERWARDS) },
+    Act { who: Who::Everyone, deed: Deed::Ask(cloud::HEALTH_AFTERWARDS) },
     Act { who: Who::Leader, deed: Deed::Ask(cloud::STILL_GIVING) },
     // Last: nobody looks at the members any more, one of whom is away for a moment.
     Act { who: Who::Follower, deed: Deed::Ask(LEAVING) },
 ];
 
 impl Act {
-    /// The nodes that take part, given what each said of itself.
-    pub fn nodes(&self, standings: &[Option<Standing>]) -> Vec<usize> {
+    /// The nodes that take part, given what each said of itself: who is at it at the same time.
+    pub fn rounds(&self, standings: &[Option<Standing>]) -> Vec<Vec<usize>> {
         let leads = |wanted: bool| {
             let of_kind = move |standing: &Option<Standing>| standing.as_ref().is_some_and(|standing| standing.leads == wanted);
-            standings.iter().position(of_kind).into_iter().collect()
+            standings.iter().position(of_kind).map(|node| vec![node]).into_iter().collect()
         };
         match self.who {
             Who::Leader => leads(true),
             Who::Follower => leads(false),
-            Who::Everyone => (0..standings.len()).collect(),
+            Who::Everyone => vec![(0..standings.len()).collect()],
+            Who::OneByOne => (0..standings.len()).map(|node| vec![node]).collect(),
         }
     }
 }
@@ -69,11 +75,12 @@ mod tests {
 
     #[test]
     fn who_takes_part() {
-        let nodes = |who, standings: &[Option<Standing>]| Act { who, deed: Deed::Reboot }.nodes(standings);
+        let rounds = |who, standings: &[Option<Standing>]| Act { who, deed: Deed::Reboot }.rounds(standings);
         let three = [None, standing(false), standing(true)];
-        assert_eq!(nodes(Who::Leader, &three), [2]);
-        assert_eq!(nodes(Who::Follower, &three), [1]);
-        assert_eq!(nodes(Who::Everyone, &three), [0, 1, 2]);
-        assert!(nodes(Who::Follower, &[standing(true)]).is_empty());
+        assert_eq!(rounds(Who::Leader, &three), [[2]]);
+        assert_eq!(rounds(Who::Follower, &three), [[1]]);
+        assert_eq!(rounds(Who::Everyone, &three), [[0, 1, 2]]);
+        assert_eq!(rounds(Who::OneByOne, &three), [[0], [1], [2]]);
+        assert!(rounds(Who::Follower, &[standing(true)]).is_empty());
     }
 }

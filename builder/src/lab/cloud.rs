@@ -120,7 +120,7 @@ pub const IDENTITY: &str = identity!();
 /// The lines of it.
 pub const IDENTITY_FACTS: usize = 7;
 
-/// On every node: what it gets from the others.
+/// On every node, one after the other: what it gets from the others.
 pub const TAKING: &[Probe] = &[
     Probe {
         name: "overlay by name",
@@ -145,7 +145,7 @@ pub const TAKING: &[Probe] = &[
     },
 ];
 
-/// On every node, after the leader booted anew.
+/// On every node at once, after the leader booted anew.
 pub const AFTERWARDS: &[Probe] = &[
     Probe {
         name: STANDING_AFTERWARDS,
@@ -171,21 +171,25 @@ pub const AFTERWARDS: &[Probe] = &[
             Ok("nothing has changed".into())
         },
     },
-    Probe {
-        name: "overlay by name afterwards",
-        wants: "after the leader's reboot its container is back, and is reached by its name",
-        limit: 300,
-        script: OVERLAY_SCRIPT,
-        judge: overlay,
-    },
-    Probe {
-        name: "health afterwards",
-        wants: "after the leader's reboot every line of `hcl health` is a [PASS]",
-        limit: 120,
-        script: "hcl health --json",
-        judge: health::judge,
-    },
 ];
+
+/// On every node, one after the other, once that is so.
+pub const TAKING_AFTERWARDS: &[Probe] = &[Probe {
+    name: "overlay by name afterwards",
+    wants: "after the leader's reboot its container is back, and is reached by its name",
+    limit: 300,
+    script: OVERLAY_SCRIPT,
+    judge: overlay,
+}];
+
+/// On every node at once, when nothing more is to come back.
+pub const HEALTH_AFTERWARDS: &[Probe] = &[Probe {
+    name: "health afterwards",
+    wants: "after the leader's reboot every line of `hcl health` is a [PASS]",
+    limit: 120,
+    script: "hcl health --json",
+    judge: health::judge,
+}];
 
 /// Where the node stands after the leader's reboot.
 pub const STANDING_AFTERWARDS: &str = "cluster role afterwards";

@@ -5,9 +5,10 @@ use serde_json::json;
 use super::*;
 use crate::lab::probe::example;
 
+const ALL: [&[Probe]; 6] = [GIVING, TAKING, AFTERWARDS, TAKING_AFTERWARDS, HEALTH_AFTERWARDS, STILL_GIVING];
+
 fn judge(name: &str, code: i32, output: &str) -> Result<String, String> {
-    let all = [GIVING, TAKING, AFTERWARDS, STILL_GIVING];
-    let probe = all.into_iter().flatten().find(|probe| probe.name == name).unwrap();
+    let probe = ALL.into_iter().flatten().find(|probe| probe.name == name).unwrap();
     (probe.judge)(&Answer { code, output: output.to_owned(), took: Duration::ZERO }, &example())
 }
 
@@ -79,7 +80,7 @@ fn judges_say_yes_and_no() {
     for (name, code, output, passes) in &rows {
         assert_eq!(judge(name, *code, output).is_ok(), *passes, "{name}: {output}");
     }
-    for probe in [GIVING, TAKING, AFTERWARDS, STILL_GIVING].into_iter().flatten() {
+    for probe in ALL.into_iter().flatten() {
         let has = |passes| rows.iter().any(|row| row.0 == probe.name && row.3 == passes);
         assert!(has(true) && has(false), "{} has no row that says yes or none that says no", probe.name);
     }

@@ -11,6 +11,7 @@
 mod judges;
 
 use std::{
+    collections::VecDeque,
     net::Ipv4Addr,
     sync::mpsc::{Receiver, Sender, channel},
     time::{Duration, Instant},
@@ -87,6 +88,7 @@ pub fn run(plan: &Plan, disk: Disk, signals: &Signals, reporter: &Reporter) -> a
         sender,
         messages,
         acts: ACTS.iter(),
+        rounds: VecDeque::new(),
         assertions: Vec::new(),
     };
     let failure = trial.go(signals)?;
@@ -151,6 +153,8 @@ struct Trial<'a> {
     messages: Receiver<Message>,
     /// What is still to be done.
     acts: std::slice::Iter<'static, Act>,
+    /// What of the act that was begun is still to be done, and on which nodes at a time.
+    rounds: VecDeque<(Vec<usize>, Deed)>,
     assertions: Vec<Assertion>,
 }
 
@@ -175,8 +179,8 @@ impl Trial<'_> {
                 return Ok(Some(failure));
             }
             if self.tracks.iter().all(|track| matches!(track.state, State::Asked)) {
-                match self.acts.next() {
-                    Some(act) => self.begin(act),
+                match self.next_round() {
+                    Some((nodes, deed)) => nodes.into_iter().for_each(|node| self.begin(node, deed)),
                     None => (0..self.tracks.len()).for_each(|node| self.power_off(node)),
                 }
             }
@@ -186,12 +190,20 @@ impl Trial<'_> {
         }
     }
 
-    fn begin(&mut self, act: &Act) {
-        for node in act.nodes(&standings(&self.tracks, STANDING)) {
-            match act.deed {
-                Deed::Ask(probes) => self.ask(node, probes),
-                Deed::Reboot => self.reboot(node),
-            }
+    /// Which nodes do what next, all of them at once; none when all is done.
+    fn next_round(&mut self) -> Option<(Vec<usize>, Deed)> {
+        while self.rounds.is_empty() {
+            let act = self.acts.next()?;
+            let rounds = act.rounds(&standings(&self.tracks, STANDING));
+            self.rounds = rounds.into_iter().map(|nodes| (nodes, act.deed)).collect();
+        }
+        self.rounds.pop_front()
+    }
+
+    fn begin(&mut self, node: usize, deed: Deed) {
+        match deed {
+            Deed::Ask(probes) => self.ask(node, probes),
+            Deed::Reboot => self.reboot(node),
         }
     }
 
