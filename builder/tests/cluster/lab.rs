@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use hcl_firstboot::view::{Role, State, View};
+use hcl_firstboot::{
+    http::{Client, Stream},
+    view::{Role, State, View},
+};
 use hcl_image::{
     image::disk::Disk,
     lab::{
@@ -36,6 +40,8 @@ pub struct Cluster {
     logins: Vec<Login>,
     /// Where each node is logged into, as far as known.
     ports: Vec<Option<u16>>,
+    /// Where each node's page is, once it was asked for.
+    pages: Vec<Option<u16>>,
     /// Nodes whose QEMU ended, and how.
     ended: BTreeMap<usize, Result<(), String>>,
     started: Instant,
@@ -80,8 +86,8 @@ impl Cluster {
         };
         let started = Instant::now();
         let lab = Lab::start(&spec, disk, &reporter).unwrap();
-        let ports = vec![None; nodes + spare];
-        Self { lab, logins, ports, ended: BTreeMap::new(), started }
+        let [ports, pages] = [(); 2].map(|()| vec![None; nodes + spare]);
+        Self { lab, logins, ports, pages, ended: BTreeMap::new(), started }
     }
 
     /// Since the nodes were switched on.
@@ -106,7 +112,7 @@ impl Cluster {
                 continue;
             };
             match (event.node, event.what) {
-                (Some(node), What::Ssh(port)) => self.ports[node] = Some(port),
+                (Some(node), What::Ssh(port)) => (self.ports[node], self.pages[node]) = (Some(port), None),
                 (Some(node), What::Ended(end)) => drop(self.ended.insert(node, end)),
                 (node, What::Broken(words)) => panic!("{node:?}: {words}"),
                 (Some(node), What::Sight(sight)) if sight.is_fatal() => panic!("node-{}: {}", node + 1, sight.label()),
@@ -166,10 +172,20 @@ impl Cluster {
         self.ask_within(node, script, Duration::from_secs(60))
     }
 
-    /// What a node's page says.
+    /// What a node's page says, as anybody on the home network sees it: a login costs an emulated node seconds.
     pub fn view(&mut self, node: usize) -> Result<View, String> {
-        let text = self.try_ask(node, "curl -sS -m 20 http://localhost:8500/api/cluster")?;
-        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+        self.look(Duration::ZERO);
+        let port = match self.pages[node] {
+            Some(port) => port,
+            None => *self.pages[node].insert(self.lab.forward(node, 8500).map_err(|error| format!("{error:#}"))?),
+        };
+        let page = Client::over(&format!("node-{}'s page", node + 1), move |limit| {
+            let stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), limit)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        });
+        let answer = page.request("GET", "/api/cluster", &[("Host", "localhost")], None, Duration::from_secs(20));
+        let answer = answer.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&answer.body).map_err(|error| format!("{error}: {}", answer.text()))
     }
 
     /// Waits until every one of `nodes` says that exactly these many nodes are one cluster, all well; how long that took.
