@@ -201,6 +201,11 @@ impl Lock {
         }
     }
 
+    /// Whether the lock is this node's as far as it knows, also where no renewal came in time.
+    pub fn holds(&self) -> bool {
+        matches!(self.state, State::Holding { .. })
+    }
+
     /// What to do at `now`.
     pub fn next(&self, now: Duration) -> Next {
         let ask = match &self.state {
@@ -315,7 +320,7 @@ impl Lock {
         let asked_at = now();
         let mut change = self.expired(asked_at);
         if let Next::Ask(ask) = self.next(asked_at) {
-            let heard = self.exchange(client, &ask, &now).unwrap_or(Heard::Failed);
+            let heard = self.exchange(client, &ask, asked_at, &now).unwrap_or(Heard::Failed);
             change = self.heard(asked_at, now(), heard).or(change);
         }
         let next = match self.next(now()) {
@@ -326,12 +331,12 @@ impl Lock {
         Turn { change, next }
     }
 
-    fn exchange(&self, client: &Client, ask: &Ask, now: &impl Fn() -> Duration) -> Result<Heard, Error> {
+    fn exchange(&self, client: &Client, ask: &Ask, asked_at: Duration, now: &impl Fn() -> Duration) -> Result<Heard, Error> {
         // What is granted must not be over before that is noticed. An answer that is late is still worth more than another
         // question, which the same busy server would have to answer: so the first of two requests may take half of what is left, and
-        // the second one all of the rest.
+        // the second one all of the rest. What comes later than a grant would be good for is none.
         let quick = |part: u32| {
-            let left = self.valid_until().map_or(VALID, |until| until.saturating_sub(now()));
+            let left = self.valid_until().unwrap_or(asked_at + VALID).saturating_sub(now());
             client.within((left / part).max(Duration::from_millis(100)))
         };
         Ok(match ask {

@@ -105,6 +105,8 @@ struct State {
     told: Option<u64>,
     /// The session that holds the lock, and the grant.
     held: Option<(String, u64)>,
+    /// Whether this node has the lock, with a grant that is good or without.
+    holds: bool,
     established: bool,
 }
 
@@ -128,7 +130,7 @@ impl Role {
     /// does not lead gives it back, for [`REST`]; whether it did so now.
     pub fn stand(&mut self, candidate: Option<Candidate>, leads: bool, now: Instant) -> bool {
         let mut state = self.shared.lock();
-        let (fit, gave_up) = self.fit.look(state.held.is_some(), leads, now);
+        let (fit, gave_up) = self.fit.look(state.holds, leads, now);
         let candidate = candidate.filter(|_| fit);
         if state.candidate != candidate {
             state.candidate = candidate;
@@ -172,7 +174,9 @@ impl Shared {
             let wanted = self.lock().candidate.clone();
             if lock.as_ref().map(|(candidate, _)| candidate) != wanted.as_ref() {
                 if let Some((_, old)) = &mut lock {
-                    self.lock().held = None;
+                    let mut state = self.lock();
+                    (state.held, state.holds) = (None, false);
+                    drop(state);
                     // On the wire first, then in Consul.
                     self.tell(old.stand(false), &None);
                     old.turn(&self.client, since_boot);
@@ -187,7 +191,10 @@ impl Shared {
                 None => NAP,
                 Some((candidate, lock)) => {
                     let turn = lock.turn(&self.client, since_boot);
-                    self.lock().held = lock.held().map(|(session, index)| (session.to_owned(), index));
+                    let held = lock.held().map(|(session, index)| (session.to_owned(), index));
+                    let mut state = self.lock();
+                    (state.held, state.holds) = (held, lock.holds());
+                    drop(state);
                     self.tell(turn.change, &Some(candidate.incarnation));
                     turn.next.map_or(NAP, |at| at.saturating_sub(since_boot()).min(NAP))
                 }
