@@ -213,13 +213,14 @@ impl Engine {
         self.delete(&format!("removing node {id}"), &format!("/nodes/{}?force=true", encode(id)))
     }
 
-    /// Removes the entry of a node that comes back no more; whether it is gone. A manager has to become a worker first, which takes a moment.
+    /// Removes the entry of a node that comes back no more; whether it is gone. A manager has to become a worker first, which takes a moment;
+    /// one that is down and was never counted cannot become one, and is removed as it is.
     ///
     /// # Errors
     ///
     /// The engine does not answer or refuses, as when too few managers would be left.
     pub fn forget_node(&self, node: &Node) -> Result<bool, Error> {
-        if node.manager.is_some() || node.role == NodeRole::Manager {
+        if node.manager.is_some() || node.role == NodeRole::Manager && node.is_ready() {
             return self.set_role(&node.id, NodeRole::Worker).map(|_| false);
         }
         self.remove_node(&node.id).map(|()| true)

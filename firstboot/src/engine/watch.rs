@@ -26,12 +26,17 @@ impl SwarmWatch {
     pub fn look(&mut self, engine: &Engine, now: Instant) -> Result<SwarmState, Error> {
         let known = self.known.take();
         let word = engine.swarm_word()?;
-        let Some(word) = word.filter(|word| lasts(word)) else { return engine.swarm_state() };
+        let Some(word) = word else { return engine.swarm_state() };
         let known = match known.filter(|(before, at, _)| *before == word && now < *at + EVERY) {
             Some(known) => known,
             None => (word, now, engine.swarm_state()?),
         };
-        Ok(self.known.insert(known).2.clone())
+        let state = known.2.clone();
+        // It may have changed between the two questions.
+        if agrees(&known.0, &state) {
+            self.known = Some(known);
+        }
+        Ok(state)
     }
 
     /// Asks for everything with the next look: something was done about the swarm.
@@ -40,9 +45,14 @@ impl SwarmWatch {
     }
 }
 
-/// States that a node is in for long. Of the others the ping says too little.
-fn lasts(word: &str) -> bool {
-    matches!(word, "inactive" | "active/worker" | "active/manager")
+/// Whether both are of the same state, one that a node is in for long. Of the others the ping says too little.
+fn agrees(word: &str, state: &SwarmState) -> bool {
+    match state {
+        SwarmState::None => word == "inactive",
+        SwarmState::Worker { .. } => word == "active/worker",
+        SwarmState::Manager { .. } => word == "active/manager",
+        _ => false,
+    }
 }
 
 impl Engine {
@@ -65,8 +75,8 @@ mod tests {
     use super::*;
     use crate::http::Client;
 
-    /// An engine that says `word` to a ping, counts who asks for everything, and then calls the node `id`.
-    fn engine(said: &Arc<Mutex<(Option<&'static str>, u32)>>) -> Engine {
+    /// An engine that says a word to a ping, counts who asks for everything, and then says the state, which may be another by then.
+    fn engine(said: &Arc<Mutex<(Option<&'static str>, &'static str, u32)>>) -> Engine {
         let said = Arc::clone(said);
         let client = Client::over("an engine", move |_| {
             let (ours, mut theirs) = UnixStream::pair()?;
@@ -80,8 +90,9 @@ mod tests {
                 let body = if ping {
                     "OK".to_owned()
                 } else {
-                    said.1 += 1;
-                    let swarm = format!(r#"{{"LocalNodeState":"active","NodeID":"{}"}}"#, said.1);
+                    said.2 += 1;
+                    let (state, manager) = (said.1.split('/').next().unwrap(), said.1.ends_with("/manager"));
+                    let swarm = format!(r#"{{"LocalNodeState":"{state}","ControlAvailable":{manager},"NodeID":"{}"}}"#, said.2);
                     format!(r#"{{"DockerRootDir":"/var/lib/docker","Swarm":{swarm}}}"#)
                 };
                 let length = body.len();
@@ -97,39 +108,51 @@ mod tests {
 
     #[test]
     fn everything_is_asked_for_after_a_change_and_now_and_then() {
-        let said = Arc::new(Mutex::new((Some("inactive"), 0)));
+        let said = Arc::new(Mutex::new((Some("inactive"), "inactive", 0)));
         let engine = engine(&said);
         let mut watch = SwarmWatch::default();
         let start = Instant::now();
-        // What the ping says, when that is, and how often everything was asked for by then.
-        for (word, at, asked) in [
-            (Some("inactive"), 0, 1),
-            (Some("inactive"), 29, 1),
-            (Some("inactive"), 30, 2),
-            (Some("active/worker"), 31, 3),
-            (Some("active/worker"), 60, 3),
-            (Some("active/manager"), 60, 4),
-            (Some("active/manager"), 63, 4),
-            // It says too little.
-            (Some("pending"), 64, 5),
-            (Some("pending"), 65, 6),
-            (Some("error"), 66, 7),
-            (Some("locked"), 67, 8),
-            (Some("active/manager"), 68, 9),
-            (Some("active/manager"), 69, 9),
+        let (worker, manager) = ("active/worker", "active/manager");
+        // What the ping says, what is so a moment later, when that is, and how often everything was asked for by then.
+        for (word, state, at, asked) in [
+            (Some("inactive"), "inactive", 0, 1),
+            (Some("inactive"), "inactive", 29, 1),
+            (Some("inactive"), "inactive", 30, 2),
+            (Some(worker), worker, 31, 3),
+            (Some(worker), worker, 60, 3),
+            (Some(manager), manager, 60, 4),
+            (Some(manager), manager, 63, 4),
+            // The ping says too little.
+            (Some("pending"), "pending", 64, 5),
+            (Some("pending"), "pending", 65, 6),
+            (Some("error"), "error", 66, 7),
+            (Some("locked"), "locked", 67, 8),
+            // It changed in between: that is not kept.
+            (Some(manager), "pending", 68, 9),
+            (Some(manager), manager, 69, 10),
+            (Some(manager), manager, 70, 10),
             // Docker 20.10.
-            (None, 70, 10),
-            (None, 71, 11),
+            (None, manager, 71, 11),
+            (None, manager, 72, 12),
         ] {
-            said.lock().unwrap().0 = word;
-            let state = watch.look(&engine, start + Duration::from_secs(at)).unwrap();
-            assert_eq!(said.lock().unwrap().1, asked, "{word:?} at {at} s");
-            assert!(matches!(state, SwarmState::Worker { node_id, .. } if node_id == asked.to_string()), "{word:?} at {at} s");
+            let count = said.lock().unwrap().2;
+            *said.lock().unwrap() = (word, state, count);
+            let seen = watch.look(&engine, start + Duration::from_secs(at)).unwrap();
+            assert_eq!(said.lock().unwrap().2, asked, "{word:?} at {at} s");
+            let right = match (&seen, state) {
+                (SwarmState::None, state) => state == "inactive",
+                (SwarmState::Worker { node_id, .. }, state) => state == worker && (at == 60 || *node_id == asked.to_string()),
+                (SwarmState::Manager { .. }, state) => state == manager,
+                (SwarmState::Pending { .. }, state) => state == "pending",
+                (SwarmState::Error(_), state) => state == "error",
+                (SwarmState::Locked, state) => state == "locked",
+            };
+            assert!(right, "{seen:?}: {word:?} at {at} s");
         }
-        said.lock().unwrap().0 = Some("active/manager");
+        said.lock().unwrap().0 = Some(manager);
         watch.look(&engine, start).unwrap();
         watch.forget();
         watch.look(&engine, start).unwrap();
-        assert_eq!(said.lock().unwrap().1, 13);
+        assert_eq!(said.lock().unwrap().2, 14);
     }
 }
