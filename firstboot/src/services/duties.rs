@@ -120,6 +120,11 @@ impl Duties {
         self.wanted == [own]
     }
 
+    /// Forgets what a node that leads again may have to see in another way: others led meanwhile.
+    pub(super) fn rest(&mut self) {
+        *self = Self { established: self.established, ..Self::default() };
+    }
+
     /// Whether the swarm's second manager is being made: to be kept before the next look.
     pub(super) fn is_pairing(&self) -> bool {
         self.pairing
@@ -243,12 +248,14 @@ impl Duties {
     fn promote(&mut self, lead: &Lead<'_>, reports: &BTreeMap<NodeId, (Instant, Report)>, nodes: &[Node]) -> Result<(), String> {
         let wanted: Vec<&str> =
             self.wanted.iter().filter_map(|id| reports.get(id).and_then(|(_, report)| report.swarm_id.as_deref())).collect();
-        let promotion = promotion(&wanted, nodes, lead.pairing);
+        // Whoever led before may not know yet what came of it.
+        let elsewhere = reports.values().any(|(at, report)| at.elapsed() < SILENT && report.pairing);
+        let promotion = promotion(&wanted, nodes, lead.pairing || elsewhere);
         self.pairing = promotion.pairing;
-        for (id, role) in promotion.roles {
-            lead.engine.set_role(id, role).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        let done = promotion.roles.into_iter().map(|(id, role)| lead.engine.set_role(id, role));
+        // One that is refused keeps nobody else waiting.
+        let wrong: Vec<String> = done.filter_map(|done| done.err().map(|error| error.to_string())).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
     /// Everything that the page shows, but for what Consul's gossip says.

@@ -40,7 +40,7 @@ pub struct Seen {
     pub answer: Option<Answer>,
     /// Whether this node is to be a server, as the leader last said.
     pub serve: Option<bool>,
-    /// Whether its engine, a manager, has waited for a majority of the managers for so long that none comes by itself.
+    /// Whether its engine, a manager, has waited for a majority of the managers for so long that none comes by itself, on the network.
     pub stranded: bool,
     /// Whether its engine has given up coming back to the swarm, for a while, and the leader is in it.
     pub gave_up: bool,
@@ -201,9 +201,9 @@ pub fn next(kept: &Kept, seen: &Seen) -> Step {
         Progress::Recovering => Step::Wait("the leader's role"),
         Progress::None if place.leads => Step::Keep(Progress::Founding { swarm: false, consul: false }),
         Progress::None => join(place, seen, swarm, false),
-        Progress::Founding { .. } if kept.pairing && seen.stranded && swarm == Swarm::Pending => Step::SwarmAlone,
+        Progress::Founding { .. } | Progress::Joined { .. } if kept.pairing && seen.stranded => Step::SwarmAlone,
+        Progress::Founding { .. } | Progress::Joined { .. } if seen.gave_up => Step::RestartEngine,
         Progress::Founding { swarm: done, consul } => found(place, seen, swarm, done, consul),
-        Progress::Joined { .. } if seen.gave_up => Step::RestartEngine,
         Progress::Joined { server } => {
             match (seen.serve, swarm) {
                 (Some(serve), _) if serve != server => Step::Keep(Progress::Joined { server: serve }),
@@ -241,7 +241,11 @@ fn found(place: &Place, seen: &Seen, swarm: Swarm, initialised: bool, bootstrapp
 
 fn join(place: &Place, seen: &Seen, swarm: Swarm, server: bool) -> Step {
     match (swarm, &seen.answer) {
-        (Swarm::In, _) => Step::Keep(Progress::Joined { server }),
+        // What is kept may be lost, and the server's data not: without it nobody could lead.
+        (Swarm::In, _) => {
+            let serves = seen.data && matches!(seen.consul, Consul::Up { server: true, .. });
+            Step::Keep(Progress::Joined { server: server || serves })
+        }
         (Swarm::Pending, _) => Step::Wait("the swarm"),
         (Swarm::None, Some(answer)) => Step::JoinSwarm { token: answer.token.clone(), managers: answer.managers.clone() },
         (Swarm::None, None) => place.leader.map_or(Step::Wait("a leader"), Step::Ask),

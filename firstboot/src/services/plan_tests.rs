@@ -71,7 +71,7 @@ impl World {
             }
             Step::Keep(progress) => self.kept.progress = *progress,
             Step::RestartEngine => self.seen.gave_up = false,
-            Step::SwarmAlone => self.seen.engine = Engine::Up(Swarm::In),
+            Step::SwarmAlone => (self.seen.engine, self.seen.stranded) = (Engine::Up(Swarm::In), false),
             Step::InitSwarm => {
                 self.initialised += 1;
                 self.seen.engine = Engine::Up(Swarm::In);
@@ -316,6 +316,9 @@ fn a_cut_while_the_second_manager_was_made() {
     // It may have another role by then: it is needed to lead.
     world.seen.place = Some(place(false));
     assert_eq!(world.settle(false), [Step::SwarmAlone]);
+    // The second one alone lost its power: this one's engine runs, and says that it is in.
+    world.seen.stranded = true;
+    assert_eq!(world.settle(false), [Step::SwarmAlone]);
     assert!(world.kept.pairing, "until the second one works");
 }
 
@@ -325,4 +328,19 @@ fn an_engine_that_gave_up_is_started_anew() {
     world.settle(true);
     world.seen.gave_up = true;
     assert_eq!(world.settle(true), [Step::RestartEngine]);
+    let mut founder = World::new(true);
+    founder.settle(false);
+    founder.seen.place = Some(place(false));
+    founder.seen.gave_up = true;
+    assert_eq!(founder.settle(false), [Step::RestartEngine]);
+}
+
+#[test]
+fn a_server_stays_one_where_only_what_was_kept_is_lost() {
+    let mut world = World::new(true);
+    world.settle(false);
+    world.kept = Kept::default();
+    world.seen.place = Some(place(false));
+    let steps = world.settle(true);
+    assert_eq!(steps, [Step::Keep(Progress::Joined { server: true })], "its Consul is not touched");
 }

@@ -16,6 +16,11 @@ pub(super) struct Promotion<'a> {
     pub(super) pairing: bool,
 }
 
+/// Whether two managers work, so that the step from one to two is over.
+pub(super) fn works_as_pair(nodes: &[Node]) -> bool {
+    !promotion(&[], nodes, true).pairing
+}
+
 /// What to do with `nodes`, of whom `wanted` shall be managers, where `pairing` is what is kept.
 pub(super) fn promotion<'a>(wanted: &[&str], nodes: &'a [Node], pairing: bool) -> Promotion<'a> {
     let managers = nodes.iter().filter(|node| node.manager.is_some()).count();
@@ -32,7 +37,9 @@ pub(super) fn promotion<'a>(wanted: &[&str], nodes: &'a [Node], pairing: bool) -
     let on_its_way = |node: &&Node| node.role == NodeRole::Manager && node.manager.is_none();
     let (awaited, unwanted): (Vec<_>, Vec<_>) =
         nodes.iter().filter(on_its_way).partition(|node| wanted.contains(&node.id.as_str()));
-    let mut roles: Vec<_> = unwanted.into_iter().map(|node| (node.id.as_str(), NodeRole::Worker)).collect();
+    // One that is down can be made nothing else: the engine refuses it for a manager that it does not count.
+    let unwanted = unwanted.into_iter().filter(|node| node.is_ready());
+    let mut roles: Vec<_> = unwanted.map(|node| (node.id.as_str(), NodeRole::Worker)).collect();
     let next = promoted.next().filter(|_| awaited.is_empty() && roles.is_empty());
     if pairing {
         roles.extend(next);
@@ -93,6 +100,25 @@ mod tests {
         ] {
             assert_eq!(promoted(line, kept), (roles.to_owned(), pairing), "{line}, {kept}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_card_keeps_nobody_waiting() {
+        let old = Node { state: "down".to_owned(), ..node("d", "promoted") };
+        let nodes = [node("a", "leader"), old, node("b", "worker")];
+        assert_eq!(promotion(&["a", "b"], &nodes, true).roles, [("b", NodeRole::Manager)]);
+    }
+
+    #[test]
+    fn who_led_before_learns_what_came_of_it() {
+        let still = |lines: &[(&str, &str)]| {
+            let nodes: Vec<_> = lines.iter().map(|(id, what)| node(id, what)).collect();
+            works_as_pair(&nodes)
+        };
+        assert!(!still(&[("a", "leader"), ("b", "promoted")]));
+        assert!(!still(&[("a", "leader"), ("b", "joined")]));
+        assert!(still(&[("a", "manager"), ("b", "leader")]));
+        assert!(still(&[("a", "manager"), ("b", "leader"), ("c", "joined")]));
     }
 
     #[test]

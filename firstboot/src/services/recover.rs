@@ -165,6 +165,24 @@ fn keeps(state: &SwarmState) -> bool {
     matches!(state, SwarmState::Manager { .. } | SwarmState::Pending { manager: true })
 }
 
+/// Whether a manager waits for a majority: it was started without one, or has lost it while it ran.
+pub(super) fn has_no_majority(state: &SwarmState) -> bool {
+    matches!(state, SwarmState::Pending { manager: true } | SwarmState::Manager { swarm_id: None, .. })
+}
+
+/// Makes a swarm of one of what this manager has, where it still has no majority. It never leaves.
+///
+/// # Errors
+///
+/// The engine does not answer, or refuses.
+pub fn swarm_alone(engine: &Engine, alone: &InitSwarm) -> Result<(), Error> {
+    // What was seen may be half a minute old.
+    if !has_no_majority(&engine.swarm_state()?) {
+        return Ok(());
+    }
+    engine.init_swarm(&InitSwarm { force_new: true, ..alone.clone() }).map(|_| ())
+}
+
 /// Makes a swarm of one of what this engine has as a manager, or leaves it; whether it is in one. `alone` says where.
 ///
 /// # Errors

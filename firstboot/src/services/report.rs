@@ -22,6 +22,9 @@ pub struct Report {
     /// It is to run a Consul server and has no data of one: it waits for [`Told::cleared`].
     #[serde(default)]
     pub empty: bool,
+    /// It made the swarm's second manager, and has not seen two that work: nobody makes a third one.
+    #[serde(default)]
+    pub pairing: bool,
     /// It is in, and all of it runs: a candidate for a server.
     pub settled: bool,
     /// It holds something of a user's.

@@ -18,11 +18,12 @@ use super::{
     endpoint::Endpoint,
     host_key::HostFiles,
     images,
-    inventory::{self, Inventory},
+    inventory::Inventory,
     kept::{self, Kept, Progress, Server as Serving},
     orders::{self, Here, Orders},
     place, plan,
     plan::{Place, Seen, Step},
+    promote::works_as_pair,
     recover,
     report::{Report, Told},
     role::{Candidate, Role},
@@ -40,7 +41,6 @@ use crate::{
     page::{self, Page},
     status::Status,
     trust::{NodeNames, Trust},
-    view,
 };
 
 /// Between two looks, while something is to be done and while nothing is.
@@ -50,8 +50,10 @@ const QUIET: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(3);
 /// How long joining a swarm may take: the engine's own limit is 20 s, and it goes on behind it.
 const JOIN: Duration = Duration::from_secs(60);
-/// After this long without a majority of the swarm's managers none comes by itself: two that both run need some seconds.
+/// After this long without a majority of the swarm's managers none comes by itself: two that both run need some seconds. One that has had
+/// it since it was started is given longer: a new second manager on a busy machine takes minutes until it has its answer.
 const STRANDED: Duration = Duration::from_secs(60);
+const STRANDED_RUNNING: Duration = Duration::from_secs(300);
 /// An engine that has failed to come back to the swarm for so long, while the leader is in it, is started anew. One that was in it since it
 /// was started tries again by itself every half minute, and a new manager on a busy machine needs some of these tries; one that was
 /// refused as it started says the same and never tries again.
@@ -84,15 +86,29 @@ pub(super) struct Services {
     reviver: Reviver,
     revived: Option<Instant>,
     beaten: Option<Instant>,
-    /// Since when the engine waits for a majority of the swarm's managers.
-    stranded: Option<Instant>,
-    /// Since when it has failed to come back to the swarm.
-    gave_up: Option<Instant>,
+    /// The engine waits for a majority of the swarm's managers.
+    stranded: Lasting,
+    /// It has failed to come back to the swarm.
+    gave_up: Lasting,
+    /// How often it was started anew for that, since it was in.
+    restarts: u32,
     inventory: Inventory,
     answer: Option<plan::Answer>,
     told: Option<(Instant, Told)>,
     /// What is being done, why it does not work, and since when.
     status: ServicesStatus,
+}
+
+/// Since when something is so.
+#[derive(Debug, Default)]
+struct Lasting(Option<Instant>);
+
+impl Lasting {
+    /// For how long it has been so at `now`; zero where it is not.
+    fn look(&mut self, is_so: bool, now: Instant) -> Duration {
+        self.0 = is_so.then(|| self.0.unwrap_or(now));
+        self.0.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
 }
 
 /// Who this node is on the wire, while that does not change.
@@ -107,6 +123,8 @@ struct Look {
     status: Status,
     place: Place,
     swarm: SwarmState,
+    /// The engine says that it is no manager: a leader could make nobody one, nor let anybody in.
+    unfit: bool,
 }
 
 impl Services {
@@ -143,8 +161,9 @@ impl Services {
             reviver: Reviver::default(),
             revived: None,
             beaten: None,
-            stranded: None,
-            gave_up: None,
+            stranded: Lasting::default(),
+            gave_up: Lasting::default(),
+            restarts: 0,
             inventory: Inventory::default(),
             answer: None,
             told: None,
@@ -168,7 +187,8 @@ impl Services {
         }
         let (seen, swarm) = self.look(place.clone());
         let step = plan::next(&self.kept, &seen);
-        let look = status.zip(place).map(|(status, place)| Look { status, place, swarm });
+        let unfit = seen.engine != plan::Engine::Down && matches!(swarm, SwarmState::None | SwarmState::Worker { .. });
+        let look = status.zip(place).map(|(status, place)| Look { status, place, swarm, unfit });
         self.doing(&step);
         let (settled, empty) = (step == Step::Settled, step == Step::ClearVote);
         let wait = match self.perform(step, look.as_ref()) {
@@ -223,17 +243,24 @@ impl Services {
             None => (plan::Engine::Down, SwarmState::None),
             Some(state) => (plan::Engine::Up(plan::Swarm::from(&state)), state),
         };
-        let waits = state == SwarmState::Pending { manager: true };
-        self.stranded = waits.then(|| self.stranded.unwrap_or_else(Instant::now));
-        let stranded = self.stranded.is_some_and(|since| since.elapsed() >= STRANDED);
-        self.gave_up = matches!(state, SwarmState::Error(_)).then(|| self.gave_up.unwrap_or_else(Instant::now));
+        let now = Instant::now();
+        // Without the network nobody is waited for.
+        let waits = place.is_some() && recover::has_no_majority(&state);
+        let limit = if state.is_active() { STRANDED_RUNNING } else { STRANDED };
+        let stranded = self.stranded.look(waits, now) >= limit;
+        if state.is_active() {
+            self.restarts = 0;
+        }
         // Only a leader that is settled itself answers reports.
         let led = self.told.as_ref().is_some_and(|(at, _)| at.elapsed() < STALE);
-        let gave_up = led && self.gave_up.is_some_and(|since| since.elapsed() >= GAVE_UP);
+        // What did not help is not done as often again: the node's containers go with the engine.
+        let patience = GAVE_UP * 2_u32.pow(self.restarts.min(4));
+        let gave_up = self.gave_up.look(matches!(state, SwarmState::Error(_)), now) >= patience && led;
         let consul = self.engine.as_ref().map_or(plan::Consul::Down, |engine| self.agent.look(engine));
         let told = self.told.as_ref();
         let cleared = told.is_some_and(|(at, told)| told.cleared && at.elapsed() < STALE);
-        let (data, serve) = (self.agent.has_data(), told.map(|(_, told)| told.serve));
+        let serve = told.filter(|(at, _)| at.elapsed() < STALE).map(|(_, told)| told.serve);
+        let data = self.agent.has_data();
         (Seen { place, engine, consul, data, cleared, answer: self.answer.clone(), serve, stranded, gave_up }, state)
     }
 
@@ -244,7 +271,15 @@ impl Services {
         match step {
             // The report that follows asks for it.
             Step::Wait(_) | Step::ClearVote | Step::Settled => Ok(()),
-            Step::Keep(progress) => self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() }),
+            Step::Keep(progress) => {
+                if progress == (Progress::Founding { swarm: true, consul: true }) {
+                    // The next start must not elect itself again, over data that were lost.
+                    let engine = need()?.clone();
+                    let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
+                    self.agent.start(&engine, &me.who, (true, false), &servers)?;
+                }
+                self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() })
+            }
             Step::Wipe => {
                 let engine = need()?.clone();
                 // First what could mix with the other cluster's: leaving the swarm may take half a minute.
@@ -276,9 +311,15 @@ impl Services {
                 let init = founding(&look.place)?;
                 need()?.init_swarm(&init).map(|_| ()).map_err(|error| error.to_string())
             }
-            Step::SwarmAlone => recover::swarm(need()?, &founding(&look.place)?).map(|_| ()).map_err(|error| error.to_string()),
+            Step::SwarmAlone => {
+                recover::swarm_alone(need()?, &founding(&look.place)?).map_err(|error| error.to_string())?;
+                self.swarm.forget();
+                self.stranded = Lasting::default();
+                Ok(())
+            }
             Step::RestartEngine => {
-                self.gave_up = None;
+                self.gave_up = Lasting::default();
+                self.restarts += 1;
                 systemctl(&["restart", "docker.service"])
             }
             Step::Ask(_) => {
@@ -336,7 +377,9 @@ impl Services {
             Progress::Joined { server } => server,
             Progress::None | Progress::Recovering => false,
         };
-        let stands = ready && self.kept.incarnation == Some(look.place.incarnation);
+        // A server without its data must not even ask for a vote.
+        let fit = !look.unfit && !empty;
+        let stands = ready && fit && self.kept.incarnation == Some(look.place.incarnation);
         let candidate = stands.then(|| Candidate {
             name: who.name.clone(),
             owner: Owner { node: who.node, address: who.address },
@@ -355,6 +398,10 @@ impl Services {
             self.lead(look, &who, report, settled);
         } else {
             door::lock(&self.hall).give(None);
+            self.duties.rest();
+            if let Err(wrong) = self.paired(look) {
+                self.trouble(Some(wrong));
+            }
             if self.kept.progress != Progress::None {
                 self.call(look, &report);
             }
@@ -418,6 +465,14 @@ impl Services {
         }
     }
 
+    /// Whoever made the swarm's second manager and does not lead any more looks by itself what came of it.
+    fn paired(&mut self, look: &Look) -> Result<(), String> {
+        let Some(engine) = self.engine.as_ref().filter(|_| self.kept.pairing) else { return Ok(()) };
+        // One that has no majority says nothing of its nodes.
+        let works = matches!(look.swarm, SwarmState::Manager { .. }) && engine.nodes().is_ok_and(|nodes| works_as_pair(&nodes));
+        if works { self.keep(Kept { pairing: false, ..self.kept.clone() }) } else { Ok(()) }
+    }
+
     /// Reports to the leader, if there is one, and takes what it says.
     fn call(&mut self, look: &Look, report: &Report) {
         let (Some(leader), Some(me)) = (place::leader(&look.status), &self.me) else { return };
@@ -433,30 +488,6 @@ impl Services {
             }
             Err(wrong) => self.trouble(Some(wrong)),
         }
-    }
-
-    fn report(&mut self, look: &Look, who: &Who, settled: bool) -> Report {
-        let mut node = view::Node { name: who.name.clone(), id: who.node.to_string(), ..view::Node::default() };
-        node.address = who.address.to_string();
-        node.heard_ms_ago = Some(0);
-        view::host::describe(&mut node, &self.options.root);
-        if let Some(engine) = &self.engine {
-            let containers = engine.containers().unwrap_or_default();
-            self.inventory.look(engine, &containers, Instant::now());
-            (node.engine.version, node.arch) = (self.inventory.version.clone(), self.inventory.arch.clone());
-            "running".clone_into(&mut node.engine.state);
-            node.engine.containers = inventory::shown(containers);
-        } else {
-            "down".clone_into(&mut node.engine.state);
-        }
-        node.swarm.state = if look.swarm.is_active() { "ready" } else { "inactive" }.to_owned();
-        node.swarm.role = if matches!(look.swarm, SwarmState::Manager { .. }) { "manager" } else { "worker" }.to_owned();
-        let swarm_id = match &look.swarm {
-            SwarmState::Manager { node_id, .. } | SwarmState::Worker { node_id, .. } => Some(node_id.clone()),
-            _ => None,
-        };
-        let serves = settled && self.kept.is_server();
-        Report { incarnation: look.place.incarnation, swarm_id, serves, empty: false, settled, used: self.inventory.used, node }
     }
 
     fn revive(&mut self) {

@@ -1,16 +1,46 @@
 //! What the loop tells: the page, and `hcl status`.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use super::{AGAIN, STALE, Services};
+use super::{AGAIN, Look, STALE, Services};
 use crate::{
     consul,
-    services::{place, plan::Step, state::ServicesStatus},
+    engine::SwarmState,
+    services::{agent::Who, inventory, place, plan::Step, report::Report, state::ServicesStatus},
     status::{Status, uptime_ms},
     view::{self, View},
 };
 
 impl Services {
+    /// This node, as it is now.
+    pub(super) fn report(&mut self, look: &Look, who: &Who, settled: bool) -> Report {
+        let mut node = view::Node { name: who.name.clone(), id: who.node.to_string(), ..view::Node::default() };
+        node.address = who.address.to_string();
+        node.heard_ms_ago = Some(0);
+        view::host::describe(&mut node, &self.options.root);
+        if let Some(engine) = &self.engine {
+            let containers = engine.containers().unwrap_or_default();
+            self.inventory.look(engine, &containers, Instant::now());
+            (node.engine.version, node.arch) = (self.inventory.version.clone(), self.inventory.arch.clone());
+            "running".clone_into(&mut node.engine.state);
+            node.engine.containers = inventory::shown(containers);
+        } else {
+            "down".clone_into(&mut node.engine.state);
+        }
+        node.swarm.state = if look.swarm.is_active() { "ready" } else { "inactive" }.to_owned();
+        node.swarm.role = if matches!(look.swarm, SwarmState::Manager { .. }) { "manager" } else { "worker" }.to_owned();
+        let swarm_id = match &look.swarm {
+            SwarmState::Manager { node_id, .. } | SwarmState::Worker { node_id, .. } => Some(node_id.clone()),
+            _ => None,
+        };
+        let serves = settled && self.kept.is_server();
+        let (used, pairing) = (self.inventory.used, self.kept.pairing);
+        Report { incarnation: look.place.incarnation, swarm_id, serves, empty: false, pairing, settled, used, node }
+    }
+
     /// A view of nobody yet.
     pub(super) fn frame(&self) -> View {
         let id = self.key.cluster().short();
