@@ -146,8 +146,14 @@ fn which_cluster_and_which_node() {
         text
     };
     assert!(refused(&["--cluster", "attic", "node-1"]).contains("no key of a cluster attic here"));
+    assert!(refused(&["--identity", "/nowhere/key", "node-1"]).contains("`--identity`: /nowhere/key: no such file"));
     assert!(refused(&["-oProxyCommand=true"]).contains("-o"));
     assert!(refused(&["--", "-oProxyCommand=true"]).contains("neither a host name nor an address"));
+    // RFC 2606, section 2: nobody has such a name.
+    let unknown = desk.ssh(&["node-1.invalid"]);
+    let text = String::from_utf8(unknown.stderr).unwrap();
+    assert!(text.starts_with("hcl-image: node-1.invalid is not known on this network: is the node on?"), "{text}");
+    assert_eq!(unknown.status.code(), Some(255), "{text}");
     desk.cluster("lab", 8);
     assert!(refused(&["node-1"]).contains("you have keys of kitchen, lab: name one with `--cluster NAME`"));
     fs::remove_dir_all(desk.at("keys")).unwrap();

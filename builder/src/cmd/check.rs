@@ -12,7 +12,7 @@ use crate::{
     check::{self, Evidence, Finding, RULES, Severity},
     error::{Refused, UsageError},
     image::disk::Disk,
-    manifest::Board,
+    manifest::{Board, Ethernet},
     progress::{Mode, Reporter},
 };
 
@@ -99,7 +99,11 @@ fn print(evidence: &Evidence, findings: &[Finding], errors: usize, mode: Mode) -
         }
     }
     if mode == Mode::Text {
-        let boards: Vec<&str> = evidence.boards.iter().map(|board| board.name()).collect();
+        let shown = |board: &Board| match board.ethernet() {
+            Ethernet::NoDriver(what) => format!("{board} (starts, and cannot join: no driver for its {what})"),
+            _ => board.to_string(),
+        };
+        let boards: Vec<String> = evidence.boards.iter().map(shown).collect();
         let how = if evidence.boards_named { "" } else { " (by their device trees)" };
         writeln!(
             out,

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::{
-    lab::control::Remote,
+    lab::{control::Remote, order::HELP},
     progress::{Mode, Reporter},
 };
 
@@ -44,6 +44,10 @@ pub fn run(args: &Args, reporter: &Reporter) -> anyhow::Result<()> {
             }
             order(&mut lab, "status", reporter)?;
         }
+        return Ok(());
+    }
+    if args.order == ["help"] {
+        println!("{HELP}");
         return Ok(());
     }
     let line = if args.order.is_empty() { "status".to_owned() } else { args.order.join(" ") };

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::IpAddr,
+    net::{IpAddr, ToSocketAddrs},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
@@ -106,11 +106,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (cluster, key) = keys::choose(dir, args.cluster.clone())?;
     let (known, authority) = keys::known_hosts(dir, &cluster, &key)?;
     let identity = match &args.identity {
+        Some(identity) if !identity.is_file() => {
+            return Err(UsageError::new(format!("`--identity`: {}: no such file", identity.display())));
+        }
         Some(identity) => Some(identity.clone()),
         // Whoever gave the manifest a key of his own has it where ssh looks.
         None => Keys::find(dir, &cluster)?.map(|pair| pair.private_path().to_owned()),
     };
     let arguments = arguments(args, &known, authority.alias(), identity.as_deref());
+    // ssh asks once more and says what it found; it may know the name from its own configuration.
+    if (args.node.host.as_str(), args.port).to_socket_addrs().is_err() {
+        eprintln!(
+            "hcl-image: {} is not known on this network: is the node on? Its address does as well: hcl-image ssh 192.168.x.y",
+            args.node.host
+        );
+    }
     let error = Command::new(find("ssh", "openssh-client")?).args(arguments).exec();
     Err(anyhow!("starting ssh: {error}"))
 }

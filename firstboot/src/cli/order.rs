@@ -22,7 +22,7 @@ pub(super) fn give(options: &Options, order: Order, timeout_s: u64, say: impl Fn
     });
     match heard {
         Ok(()) if left.is_empty() => ExitCode::SUCCESS,
-        Ok(()) => fail(1, format_args!("to {order} these nodes yourself: {}", left.join(", "))),
+        Ok(()) => fail(1, format_args!("these nodes have not accepted, {order} them yourself: {}", left.join(", "))),
         Err(Unheard::NotRunning) => fail(
             3,
             format_args!(
