@@ -48,37 +48,40 @@ END
 #[ignore = "needs a built image and thirty minutes: make proof"]
 fn a_cluster_lives() {
     let mut cluster = Cluster::start("life", &image(), 3, 1, &[]);
-    cluster.settled(&[0, 1, 2]);
-    let leader = cluster.leader(&[0, 1, 2]);
+    let three = [0, 1, 2];
+    cluster.settled(&three);
+    let leader = cluster.leader(&three);
     cluster.ask(leader, SERVICE);
-
-    cluster.power_on(3, Clock::Host);
-    let four = [0, 1, 2, 3];
-    cluster.settled(&four);
-    cluster.healthy(&four);
-    let identities: Vec<_> = four.iter().map(|node| cluster.identity(*node)).collect();
-    let same = |cluster: &mut Cluster, nodes: &[usize]| {
-        for node in nodes {
-            assert_eq!(cluster.identity(*node), identities[*node], "node-{}", node + 1);
+    let identities: Vec<_> = three.iter().map(|node| cluster.identity(*node)).collect();
+    let same = |cluster: &mut Cluster| {
+        for node in three {
+            assert_eq!(cluster.identity(node), identities[node], "node-{}", node + 1);
         }
     };
 
-    let follower = four.into_iter().find(|node| *node != leader).unwrap();
+    let follower = three.into_iter().find(|node| *node != leader).unwrap();
     cluster.reboot(follower);
-    cluster.settled(&four);
-    same(&mut cluster, &four);
-    assert_eq!(cluster.leader(&four), leader, "a follower's reboot moves no role");
+    cluster.settled(&three);
+    assert_eq!(cluster.leader(&three), leader, "a follower's reboot moves no role");
+    same(&mut cluster);
 
-    cluster.power_off(&four);
-    for node in [3, 1, 0, 2] {
+    cluster.power_off(&three);
+    for node in [2, 0, 1] {
         cluster.power_on(node, Clock::Epoch);
         cluster.look(Duration::from_secs(15));
     }
-    cluster.settled(&four);
-    same(&mut cluster, &four);
-    for node in four {
+    cluster.settled(&three);
+    same(&mut cluster);
+    for node in three {
         assert_eq!(cluster.ask_within(node, SERVED, SETTLED), "kept\n");
     }
+
+    // Last: four emulated boards that come back at once are too much for two cores, and miss the engines' time limits for ever.
+    cluster.power_on(3, Clock::Host);
+    let four = [0, 1, 2, 3];
+    cluster.settled(&four);
+    same(&mut cluster);
+    assert_eq!(cluster.ask_within(3, SERVED, SETTLED), "kept\n");
     cluster.healthy(&four);
     cluster.power_off(&four);
 }
