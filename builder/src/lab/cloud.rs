@@ -80,20 +80,22 @@ pub const GIVING: &[Probe] = &[
     Probe {
         name: "overlay network",
         wants: "an attachable overlay network is made, and a container on it that comes back by itself",
-        limit: 240,
+        limit: 400,
         script: r#"
             set -e
             busybox=$(sed -n 's/.*"busybox": *"\([^"]*\)".*/\1/p' /etc/hcl/images.json)
             docker network create --driver overlay --attachable hcl-probe-net >/dev/null
             # The managers have twenty seconds to attach a container, which an emulated one that is busy may miss.
-            for try in 1 2 3 4 5; do
+            for try in 1 2 3 4 5 6 7 8; do
                 docker run --detach --name hcl-probe-server --restart always --network hcl-probe-net "$busybox" \
                     sh -c 'mkdir -p /www; echo hello over the overlay >/www/greeting; exec httpd -f -p 8000 -h /www' >/dev/null && break
                 docker rm --force hcl-probe-server >/dev/null
+                sleep 5
             done
             docker inspect --format '{{.State.Status}}' hcl-probe-server"#,
-        judge: |answer, _| match answer.succeeded()? {
-            "running" => Ok("the container runs".into()),
+        // Above the last line stands why it was tried again.
+        judge: |answer, _| match answer.succeeded()?.lines().next_back() {
+            Some("running") => Ok("the container runs".into()),
             _ => Err(answer.quoted()),
         },
     },
