@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io, net::Ipv4Addr, os::unix::fs::DirBuilder
 
 use sha2::{Digest, Sha256};
 
-use super::plan;
+use super::{kept::Server, plan};
 use crate::{
     consul::{
         Client, RUN, SOCKET, STATE, Secrets, Setup, Version, acl,
@@ -90,17 +90,18 @@ impl Agent {
     ///
     /// What failed, and where.
     pub(super) fn start(
-        &mut self,
+        &self,
         engine: &Engine,
         who: &Who,
         (server, bootstrap): (bool, bool),
-        servers: &[Ipv4Addr],
+        servers: &[Server],
     ) -> Result<(), String> {
         let config = Path::new(STATE).join("config");
         for folder in [Path::new(STATE), &config, &Path::new(STATE).join("data"), Path::new(RUN)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, &error))?;
         }
-        let setup = self.setup(who, server, bootstrap, servers);
+        let servers: Vec<_> = servers.iter().map(|server| server.address).collect();
+        let setup = self.setup(who, server, bootstrap, &servers);
         setup.write(&config, &self.secrets, &setup.pem(&self.key)).map_err(|(path, error)| at(&path, &error))?;
         engine.ensure_container(&self.container(who, server)).map(|_| ()).map_err(|error| error.to_string())
     }

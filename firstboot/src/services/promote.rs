@@ -111,14 +111,14 @@ mod tests {
 
     #[test]
     fn who_led_before_learns_what_came_of_it() {
-        let still = |lines: &[(&str, &str)]| {
+        let work = |lines: &[(&str, &str)]| {
             let nodes: Vec<_> = lines.iter().map(|(id, what)| node(id, what)).collect();
             works_as_pair(&nodes)
         };
-        assert!(!still(&[("a", "leader"), ("b", "promoted")]));
-        assert!(!still(&[("a", "leader"), ("b", "joined")]));
-        assert!(still(&[("a", "manager"), ("b", "leader")]));
-        assert!(still(&[("a", "manager"), ("b", "leader"), ("c", "joined")]));
+        assert!(!work(&[("a", "leader"), ("b", "promoted")]));
+        assert!(!work(&[("a", "leader"), ("b", "joined")]));
+        assert!(work(&[("a", "manager"), ("b", "leader")]));
+        assert!(work(&[("a", "manager"), ("b", "leader"), ("c", "joined")]));
     }
 
     #[test]

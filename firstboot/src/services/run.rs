@@ -229,12 +229,15 @@ impl Services {
     }
 
     fn look(&mut self, place: Option<Place>) -> (Seen, SwarmState) {
-        let swarm = &mut self.swarm;
-        let mut look = |engine: &Engine| swarm.look(engine, Instant::now()).ok();
-        let mut state = self.engine.as_ref().and_then(&mut look);
-        if state.is_none() {
-            self.engine = Engine::connect(Client::unix(crate::engine::SOCKET)).ok();
-            state = self.engine.as_ref().and_then(look);
+        let connect = || Engine::connect(Client::unix(crate::engine::SOCKET)).ok();
+        let known = self.engine.is_some();
+        if !known {
+            self.engine = connect();
+        }
+        let state = self.engine.as_ref().and_then(|engine| self.swarm.look(engine, Instant::now()).ok());
+        if known && state.is_none() {
+            // It may be another one by now. The next look asks it: one that is only busy is not asked for everything twice.
+            self.engine = connect();
         }
         let (engine, state) = match state {
             None => (plan::Engine::Down, SwarmState::None),
@@ -271,9 +274,7 @@ impl Services {
             Step::Keep(progress) => {
                 if progress == (Progress::Founding { swarm: true, consul: true }) {
                     // The next start must not elect itself again, over data that were lost.
-                    let engine = need()?.clone();
-                    let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
-                    self.agent.start(&engine, &me.who, (true, false), &servers)?;
+                    self.agent.start(need()?, &me.who, (true, false), &self.kept.servers)?;
                 }
                 self.keep(Kept { progress, incarnation: Some(look.place.incarnation), ..self.kept.clone() })
             }
@@ -341,8 +342,7 @@ impl Services {
                     // It holds for this start only.
                     self.told.iter_mut().for_each(|(_, told)| told.cleared = false);
                 }
-                let servers: Vec<_> = self.kept.servers.iter().map(|server| server.address).collect();
-                self.agent.start(&engine, &me.who, (server, bootstrap), &servers)
+                self.agent.start(&engine, &me.who, (server, bootstrap), &self.kept.servers)
             }
             Step::BootstrapConsul => self.agent.bootstrap(),
         }
